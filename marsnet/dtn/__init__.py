@@ -1,0 +1,1 @@
+"""Bundle protocol engines (sans-IO) and the node that runs them."""

@@ -1,0 +1,1 @@
+"""Link physics: the delay line, its control interface and its Mininet link."""

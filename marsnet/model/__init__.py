@@ -1,0 +1,1 @@
+"""Typed, validated topologies and scenarios. Nothing else in marsnet knows YAML."""

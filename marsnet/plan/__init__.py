@@ -1,0 +1,1 @@
+"""The ContactPlan as data: contacts, ranges and rates, and its file formats."""

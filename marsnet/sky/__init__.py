@@ -1,0 +1,1 @@
+"""Geometry and link budgets: the room that makes the contact plan."""

@@ -1,0 +1,1 @@
+"""Where a scenario runs: the virtual and the emulated world."""
