@@ -24,9 +24,7 @@ def parse_utc(text: str) -> datetime:
     try:
         instant = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
     except ValueError as error:
-        raise InputError(
-            f"{text!r} is not a UTC instant", remedy="write it as 2026-10-01T12:00:00Z"
-        ) from error
+        raise InputError(f"{text!r} is not a UTC instant", remedy="write it as 2026-10-01T12:00:00Z") from error
     return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
 
 

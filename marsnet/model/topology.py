@@ -1,0 +1,297 @@
+"""Who exists: nodes, orbits, radios and the links between them, as a topology file declares them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from marsnet.model.quantities import (
+    Angle,
+    Duration,
+    Length,
+    Rate,
+    Size,
+    Strict,
+    Utc,
+)
+from marsnet.model.radio import Radio
+from marsnet.model.source import build, read_yaml
+
+NAME = r"^[a-z][a-z0-9_-]{0,30}$"
+Name = Annotated[str, Field(pattern=NAME)]
+ServiceClassName = Literal["critical", "expedited", "normal", "bulk"]
+MARS_EQUATORIAL_RADIUS = 3_396_190.0
+
+
+class Mask(Strict):
+    """Least elevation for each direction, degrees, as seen from this node."""
+
+    receive: Angle = 10.0
+    transmit: Angle = 10.0
+
+
+class TerrainPoint(Strict):
+    """One point of a horizon: least elevation at an azimuth (clockwise from north)."""
+
+    azimuth: Angle
+    elevation: Angle
+
+
+class Container(Strict):
+    """Limits of the container that runs a node in the emulated world."""
+
+    image: str = "marsnet/node"
+    cpus: float | None = Field(default=None, gt=0)
+    memory: Size | None = None
+    pids: int | None = Field(default=None, gt=0)
+
+
+class NodeBase(Strict):
+    """What every node has."""
+
+    number: int = Field(ge=1, le=2**32 - 1, description="ipn node number (RFC 9758)")
+    description: str = ""
+    radios: tuple[str, ...] = ()
+    storage: Size = Field(default=2e9, description="quota of the bundle store")
+    container: Container = Container()
+
+
+class Hub(NodeBase):
+    """A place on Earth without motion, reached by wire: mission control, a cloud region."""
+
+    kind: Literal["hub"]
+
+
+class Station(NodeBase):
+    """An Earth station, by ITRF coordinates or geodetic ones (WGS 84)."""
+
+    kind: Literal["station"]
+    itrf: tuple[Length, Length, Length] | None = None
+    latitude: Angle | None = None
+    longitude: Angle | None = None
+    altitude: Length = 0.0
+    mask: Mask = Mask()
+
+    @model_validator(mode="after")
+    def _one_position(self) -> Self:
+        if (self.itrf is None) == (self.latitude is None or self.longitude is None):
+            raise ValueError("a station needs one position; give either 'itrf' or 'latitude' and 'longitude'")
+        return self
+
+
+class Site(NodeBase):
+    """A place on the surface of Mars (geodetic, IAU 2015 spheroid), Phobos or Deimos."""
+
+    kind: Literal["site"]
+    body: Literal["mars", "phobos", "deimos"] = "mars"
+    latitude: Angle = Field(ge=-90, le=90)
+    longitude: Angle = Field(ge=-360, le=360)
+    altitude: Length = 0.0
+    mask: Mask = Mask()
+    terrain: tuple[TerrainPoint, ...] = ()
+
+
+class MeanElements(Strict):
+    """Mean Keplerian elements; secular J2 rates are applied to node, argument of periapsis and mean anomaly.
+
+    The frame `mars-equator-j2000` has its z axis along the pole of Mars at J2000 and its x axis along the ascending node
+    of that equator on the ICRF equator.
+    """
+
+    frame: Literal["mars-equator-j2000"]
+    elements: Literal["mean"]
+    epoch: Utc
+    semi_major_axis: Length
+    eccentricity: float = Field(ge=0, lt=1)
+    inclination: Angle = Field(ge=0, le=180)
+    node: Angle
+    periapsis: Angle
+    anomaly: Angle = Field(description="mean anomaly at the epoch")
+
+    @model_validator(mode="after")
+    def _above_surface(self) -> Self:
+        periapsis = self.semi_major_axis * (1 - self.eccentricity)
+        if periapsis <= MARS_EQUATORIAL_RADIUS:
+            raise ValueError(
+                f"the orbit's periapsis radius of {periapsis / 1e3:.1f} km is below the surface of Mars "
+                f"({MARS_EQUATORIAL_RADIUS / 1e3:.2f} km); raise semi_major_axis or lower eccentricity"
+            )
+        return self
+
+
+class Areostationary(Strict):
+    """A fixed longitude above the equator at the areostationary radius."""
+
+    longitude: Angle = Field(ge=-360, le=360)
+    radius: Length = 20_428_000.0
+
+
+class Ephemeris(Strict):
+    """An orbit from a file: a CCSDS OEM, or a target of an SPK kernel. The path is relative to the topology file."""
+
+    oem: Path | None = None
+    spk: Path | None = None
+    target: int | None = Field(default=None, description="SPK target id")
+
+    @model_validator(mode="after")
+    def _one_file(self) -> Self:
+        if (self.oem is None) == (self.spk is None):
+            raise ValueError("an ephemeris needs one file; give either 'oem' or 'spk' with 'target'")
+        if self.spk is not None and self.target is None:
+            raise ValueError("an SPK kernel holds several targets; give 'target'")
+        return self
+
+
+class Orbiter(NodeBase):
+    """A spacecraft in orbit around Mars."""
+
+    kind: Literal["orbiter"]
+    orbit: MeanElements | None = None
+    areostationary: Areostationary | None = None
+    ephemeris: Ephemeris | None = None
+
+    @model_validator(mode="after")
+    def _one_orbit(self) -> Self:
+        if sum(part is not None for part in (self.orbit, self.areostationary, self.ephemeris)) != 1:
+            raise ValueError("an orbiter needs one motion; give one of 'orbit', 'areostationary' and 'ephemeris'")
+        return self
+
+
+Node = Annotated[Hub | Station | Site | Orbiter, Field(discriminator="kind")]
+
+
+class Wire(Strict):
+    """A terrestrial connection that is always there."""
+
+    delay: Duration
+    rate: Rate
+
+
+class ClassLimit(Strict):
+    """Bounds of one class's transmit queue."""
+
+    size: Size | None = None
+    frames: int | None = Field(default=None, gt=0)
+    weight: int = Field(default=1, gt=0)
+
+
+class Queue(Strict):
+    """How a transmitter queues frames by class, in each direction of a link."""
+
+    policy: Literal["strict", "weighted"] = "strict"
+    outage: Literal["hold", "drop"] = "hold"
+    limits: dict[ServiceClassName, ClassLimit] = Field(default_factory=dict)
+
+
+class Link(Strict):
+    """Two nodes that may talk, by radio when geometry allows or by wire always."""
+
+    between: tuple[str, str]
+    name: Name | None = None
+    wired: Wire | None = None
+    band: str | None = Field(default=None, description="the band to use where the ends share several")
+    rate: Rate | None = Field(default=None, description="a fixed rate for both directions, in place of link budgets")
+    mtu: int = Field(default=1500, ge=576, le=9000)
+    queue: Queue = Queue()
+
+    @property
+    def title(self) -> str:
+        """The link's name; by default its two ends."""
+        return self.name or "--".join(self.between)
+
+
+class SepLimit(Strict):
+    """How a band degrades near the Sun: nothing passes below `cut`, nothing is lost above `clear`.
+
+    Between the two angles the rate falls linearly to zero, and frames are lost with a probability that rises linearly to
+    `loss`.
+    """
+
+    cut: Angle
+    clear: Angle
+    loss: float = Field(default=0.0, ge=0, le=1)
+
+
+class Track(Strict):
+    """Booked time of an Earth station, optionally for one spacecraft."""
+
+    station: str
+    spacecraft: str | None = None
+    start: Utc
+    end: Utc
+
+
+class Topology(Strict):
+    """A topology file."""
+
+    marsnet: Literal["topology/1"]
+    name: Name
+    description: str = ""
+    radios: dict[str, Radio] = Field(default_factory=dict)
+    nodes: dict[Name, Node]
+    links: tuple[Link, ...] = Field(min_length=1)
+    sep: dict[str, SepLimit] = Field(default_factory=dict, description="by band")
+    tracks: tuple[Track, ...] | None = Field(default=None, description="without a list, all visible time is booked")
+
+    @model_validator(mode="after")
+    def _references(self) -> Self:
+        numbers: dict[int, str] = {}
+        for name, node in self.nodes.items():
+            if node.number in numbers:
+                raise ValueError(f"nodes {numbers[node.number]!r} and {name!r} share number {node.number}; change one")
+            numbers[node.number] = name
+            for radio in node.radios:
+                if radio not in self.radios:
+                    raise ValueError(
+                        f"node {name!r} names unknown radio {radio!r}; declare it under 'radios' "
+                        f"(there are {', '.join(self.radios) or 'none'})"
+                    )
+        seen: set[str] = set()
+        for link in self.links:
+            for end in link.between:
+                if end not in self.nodes:
+                    raise ValueError(
+                        f"link {link.title!r} names unknown node {end!r}; declare it under 'nodes' "
+                        f"(there are {', '.join(self.nodes)})"
+                    )
+            if link.between[0] == link.between[1]:
+                raise ValueError(f"link {link.title!r} joins a node to itself; name two nodes")
+            if link.title in seen:
+                raise ValueError(f"there are two links named {link.title!r}; remove one or give it a 'name'")
+            seen.add(link.title)
+            if link.wired is None:
+                self.link_radios(link)
+        for track in self.tracks or ():
+            if not isinstance(self.nodes.get(track.station), Station):
+                raise ValueError(f"track names {track.station!r}, which is no station; name a node of kind station")
+        return self
+
+    def link_radios(self, link: Link) -> tuple[str, str]:
+        """The names of the radios that a link uses, in the order of its ends.
+
+        Raises:
+            ValueError: when the ends have no common band.
+        """
+        first, second = (self.nodes[end].radios for end in link.between)
+        for a in first:
+            for b in second:
+                band = self.radios[a].band
+                if band == self.radios[b].band and link.band in (None, band):
+                    return a, b
+        wanted = f"band {link.band}" if link.band else "common band"
+        bands = [sorted({self.radios[r].band for r in self.nodes[end].radios}) for end in link.between]
+        raise ValueError(
+            f"the ends of link {link.title!r} have no {wanted}: {link.between[0]} has {bands[0]}, "
+            f"{link.between[1]} has {bands[1]}; give both a radio of one band"
+        )
+
+
+def load_topology(path: str | Path) -> Topology:
+    """Read and validate a topology file.
+
+    Raises:
+        InputError: with file, line, value and remedy.
+    """
+    return build(Topology, read_yaml(path), path)
