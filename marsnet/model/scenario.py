@@ -1,0 +1,260 @@
+"""What happens: traffic, faults, requirements and clock, as a scenario file declares them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+
+from marsnet.clock import format_utc, parse_utc
+from marsnet.errors import InputError
+from marsnet.model.quantities import Duration, Fraction, PositiveDuration, Size, Strict, Utc
+from marsnet.model.source import build, line_of, read_yaml
+from marsnet.model.topology import Name, ServiceClassName, Topology, load_topology
+from marsnet.units import quantity
+
+_LOCAL = re.compile(
+    r"sol\s+(\d+)\s+(\d{1,2}):(\d{2})(?::(\d{2}))?\s+(LTST|LMST)\s+at\s+([a-z][a-z0-9_-]*)", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """An instant of a run: an offset from its start, a UTC instant, or a local solar time at a site.
+
+    Attributes:
+        text: as written.
+        offset: seconds after the start of the run, where it is an offset.
+        utc: ISO 8601, where it is a UTC instant.
+        sol: sol of the run, counted from 0 at the start, where it is a local time.
+        hour: local hour on that sol, in hours.
+        scale: `LTST` or `LMST`.
+        site: the node whose local time it is.
+    """
+
+    text: str
+    offset: float | None = None
+    utc: str | None = None
+    sol: int | None = None
+    hour: float = 0.0
+    scale: str = ""
+    site: str = ""
+
+
+def parse_when(value: object) -> When:
+    """The instant that a scenario file names.
+
+    Raises:
+        ValueError: when it is none of the three forms.
+    """
+    if isinstance(value, When):
+        return value
+    text = str(value).strip()
+    if match := _LOCAL.fullmatch(text):
+        hour = int(match[2]) + int(match[3]) / 60 + int(match[4] or 0) / 3600
+        if hour >= 24:
+            raise ValueError(f"{text!r}: a sol has 24 local hours; give 00:00 to 23:59")
+        return When(text, sol=int(match[1]), hour=hour, scale=match[5].upper(), site=match[6])
+    try:
+        return When(text, offset=quantity(text, "time"))
+    except InputError:
+        pass
+    try:
+        return When(text, utc=format_utc(parse_utc(text)))
+    except InputError:
+        raise ValueError(
+            f"{text!r} is no instant; write '11 h' after the start, '2026-10-01T12:00:00Z', "
+            "or 'sol 3 06:00 LTST at jezero'"
+        ) from None
+
+
+WhenField = Annotated[
+    When,
+    BeforeValidator(parse_when),
+    WithJsonSchema({"type": "string", "examples": ["11 h", "2026-10-01T12:00:00Z", "sol 3 06:00 LTST at jezero"]}),
+]
+
+
+class Flow(Strict):
+    """One source of traffic: bundles of one class from one node to another.
+
+    A periodic flow sends every `every`, a Poisson flow at that mean interval. `burst` bundles leave together each time.
+    """
+
+    name: Name
+    source: str
+    destination: str
+    service_class: ServiceClassName = Field(alias="class")
+    size: Size
+    every: PositiveDuration
+    arrivals: Literal["periodic", "poisson"] = "periodic"
+    burst: int = Field(default=1, ge=1)
+    lifetime: PositiveDuration
+    start: WhenField = When("0 s", offset=0.0)
+    stop: WhenField | None = None
+
+
+class NodeSilent(Strict):
+    """A spacecraft falls silent without notice: it neither transmits nor receives, but keeps running."""
+
+    kind: Literal["node_silent"]
+    node: str
+    at: WhenField
+    duration: PositiveDuration
+
+
+class NodeCrash(Strict):
+    """The node's container is killed, and started again after a time."""
+
+    kind: Literal["node_crash"]
+    node: str
+    at: WhenField
+    duration: PositiveDuration
+
+
+class LinkOutage(Strict):
+    """A link falls without notice, in both directions."""
+
+    kind: Literal["link_outage"]
+    link: str
+    at: WhenField
+    duration: PositiveDuration
+
+
+Fault = Annotated[NodeSilent | NodeCrash | LinkOutage, Field(discriminator="kind")]
+
+
+class Selection(Strict):
+    """Which bundles a requirement looks at: all, those of a class, or those of a flow."""
+
+    service_class: ServiceClassName | None = Field(default=None, alias="class")
+    flow: str | None = None
+
+
+class DeliveryRequirement(Selection):
+    """Share of the accepted bundles that their destination received by the end of the run."""
+
+    kind: Literal["delivery"]
+    at_least: Fraction
+
+
+class LatencyRequirement(Selection):
+    """A percentile of latency beyond the light time from source to destination at the bundle's creation."""
+
+    kind: Literal["latency"]
+    percentile: Fraction
+    beyond_light_time: Duration
+
+
+class NoLossRequirement(Strict):
+    """No accepted bundle vanishes: each is delivered, stored somewhere, or was dropped for a stated lawful reason."""
+
+    kind: Literal["nothing_lost"]
+
+
+class FramesRequirement(Strict):
+    """Frames in equal frames delivered, queued, in flight and dropped for a reason, on every link."""
+
+    kind: Literal["frames_accounted"]
+
+
+class OnlineRequirement(Strict):
+    """Share of the run in which a site had a path to the destination: "Mars online".
+
+    There is a path at an instant when bits leaving the site then reach the destination over contacts that were really
+    up, waiting no longer than `patience` in any store on the way.
+    """
+
+    kind: Literal["online"]
+    site: str
+    to: str
+    at_least: Fraction
+    patience: Duration = 60.0
+
+
+Requirement = Annotated[
+    DeliveryRequirement | LatencyRequirement | NoLossRequirement | FramesRequirement | OnlineRequirement,
+    Field(discriminator="kind"),
+]
+
+
+class Fidelity(Strict):
+    """How far the emulation may fall behind its own model, in host time, before the run is invalid."""
+
+    link_lateness_p99: Duration = 0.02
+    node_lateness_p99: Duration = 0.25
+    ring_drops: int = Field(default=0, ge=0)
+
+
+class Scenario(Strict):
+    """A scenario file."""
+
+    marsnet: Literal["scenario/1"]
+    name: Name
+    description: str = ""
+    topology: Path = Field(description="relative to the scenario file")
+    start: Utc
+    duration: PositiveDuration
+    seed: int = Field(default=1, ge=0, lt=2**63)
+    rate: float | None = Field(default=None, gt=0, description="mission seconds per host second; default: see docs")
+    traffic: tuple[Flow, ...] = Field(min_length=1)
+    faults: tuple[Fault, ...] = ()
+    requirements: tuple[Requirement, ...] = Field(min_length=1)
+    fidelity: Fidelity = Fidelity()
+
+    @model_validator(mode="after")
+    def _unique_flows(self) -> Self:
+        names = [flow.name for flow in self.traffic]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two flows are named {name!r}; rename one")
+        return self
+
+
+def load_scenario(path: str | Path) -> tuple[Scenario, Topology]:
+    """Read and validate a scenario and the topology that it names.
+
+    Raises:
+        InputError: with file, line, value and remedy.
+    """
+    document = read_yaml(path)
+    scenario = build(Scenario, document, path)
+    topology = load_topology(Path(path).parent / scenario.topology)
+    for location, problem, remedy in _dangling(scenario, topology):
+        raise InputError(problem, remedy=remedy, file=path, line=line_of(document, location))
+    return scenario, topology
+
+
+def _dangling(scenario: Scenario, topology: Topology) -> list[tuple[tuple[int | str, ...], str, str]]:
+    """References to nodes, links and flows that do not exist: location, problem, remedy."""
+    nodes, links = topology.nodes, {link.title for link in topology.links}
+    flows = {flow.name for flow in scenario.traffic}
+    found: list[tuple[tuple[int | str, ...], str, str]] = []
+
+    def need(kind: str, name: str, known: Any, *location: int | str) -> None:
+        if name not in known:
+            found.append((location, f"unknown {kind} {name!r}", f"there are {', '.join(known) or 'none'}"))
+
+    for i, flow in enumerate(scenario.traffic):
+        need("node", flow.source, nodes, "traffic", i, "source")
+        need("node", flow.destination, nodes, "traffic", i, "destination")
+        for key, when in (("start", flow.start), ("stop", flow.stop)):
+            if when is not None and when.site:
+                need("site", when.site, nodes, "traffic", i, key)
+    for i, fault in enumerate(scenario.faults):
+        if isinstance(fault, LinkOutage):
+            need("link", fault.link, links, "faults", i, "link")
+        else:
+            need("node", fault.node, nodes, "faults", i, "node")
+        if fault.at.site:
+            need("site", fault.at.site, nodes, "faults", i, "at")
+    for i, requirement in enumerate(scenario.requirements):
+        if isinstance(requirement, OnlineRequirement):
+            need("node", requirement.site, nodes, "requirements", i, "site")
+            need("node", requirement.to, nodes, "requirements", i, "to")
+        if isinstance(requirement, Selection) and requirement.flow is not None:
+            need("flow", requirement.flow, flows, "requirements", i, "flow")
+    return found
