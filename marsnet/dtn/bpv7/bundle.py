@@ -1,0 +1,419 @@
+"""Bundles and their blocks as immutable values (RFC 9171 section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from enum import IntFlag
+from typing import NamedTuple
+
+from marsnet.dtn.bpv7 import cbor
+from marsnet.dtn.bpv7.crc import CrcType
+from marsnet.dtn.bpv7.eid import NULL_EID, Eid
+from marsnet.dtn.bpv7.errors import BundleError, Malformation
+from marsnet.dtn.bpv7.extension import (
+    BlockType,
+    HopCount,
+    ServiceClass,
+    decode_bundle_age,
+    decode_hop_count,
+    decode_service_class,
+    encode_hop_count,
+)
+
+
+class BundleFlags(IntFlag):
+    """Bundle processing control flags (RFC 9171 section 4.2.3)."""
+
+    FRAGMENT = 0x000001
+    ADMIN_RECORD = 0x000002
+    MUST_NOT_FRAGMENT = 0x000004
+    ACK_REQUESTED = 0x000020
+    STATUS_TIME = 0x000040
+    REPORT_RECEPTION = 0x004000
+    REPORT_FORWARDING = 0x010000
+    REPORT_DELIVERY = 0x020000
+    REPORT_DELETION = 0x040000
+
+
+class BlockFlags(IntFlag):
+    """Block processing control flags (RFC 9171 section 4.2.4)."""
+
+    REPLICATE = 0x01
+    REPORT_UNPROCESSED = 0x02
+    DELETE_BUNDLE_UNPROCESSED = 0x04
+    REMOVE_UNPROCESSED = 0x10
+
+
+REPORT_FLAGS = 0x074000
+"""All requests for status reports."""
+
+
+class CreationTimestamp(NamedTuple):
+    """RFC 9171 section 4.2.7.
+
+    Attributes:
+        time_ms: DTN time, milliseconds since 2000-01-01T00:00Z; 0 when the source had no accurate clock.
+        sequence: tells apart what one source created at the same time.
+    """
+
+    time_ms: int
+    sequence: int
+
+
+class BundleId(NamedTuple):
+    """What tells a bundle from all others (RFC 9171 section 4.2.7); `str` is for logs, `key` for storage.
+
+    Attributes:
+        source: source node ID or endpoint.
+        timestamp: creation timestamp.
+        fragment_offset: of a fragment, its offset in the original payload, bytes; else None.
+        payload_length: of a fragment, its payload's length, bytes; else None.
+    """
+
+    source: Eid
+    timestamp: CreationTimestamp
+    fragment_offset: int | None = None
+    payload_length: int | None = None
+
+    def __str__(self) -> str:
+        part = "" if self.fragment_offset is None else f"@{self.fragment_offset}+{self.payload_length}"
+        return f"{self.source}/{self.timestamp.time_ms}-{self.timestamp.sequence}{part}"
+
+    @property
+    def key(self) -> bytes:
+        """A canonical encoding: equal for equal IDs, different for different ones."""
+        parts = [self.source.cbor, cbor.uint(self.timestamp.time_ms), cbor.uint(self.timestamp.sequence)]
+        if self.source.elements == 3:
+            parts[0] = replace(self.source, elements=2).cbor
+        if self.fragment_offset is not None and self.payload_length is not None:
+            parts += [cbor.uint(self.fragment_offset), cbor.uint(self.payload_length)]
+        return b"".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class CanonicalBlock:
+    """A block other than the primary one (RFC 9171 section 4.3.2).
+
+    Attributes:
+        type: block type code, `BlockType` for the known ones.
+        number: 1 for the payload, unique in the bundle.
+        flags: bits of `BlockFlags`; others are kept.
+        crc_type: `CrcType`.
+        data: type-specific data, without its CBOR head.
+        raw: the encoding that was received; None in a block made or changed here.
+    """
+
+    type: int
+    number: int
+    flags: int
+    crc_type: int
+    data: bytes
+    raw: bytes | None = field(default=None, init=False, compare=False, repr=False)
+
+    def with_data(self, data: bytes) -> CanonicalBlock:
+        """The block with other data."""
+        return CanonicalBlock(self.type, self.number, self.flags, self.crc_type, data)
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle: the primary block's fields, and the other blocks with the payload last.
+
+    A bundle is a value: methods that change something return a new one. What was decoded re-encodes to the octets
+    received, block by block, unless that block was changed; `with_blocks` and what builds on it keep the primary block.
+
+    Attributes:
+        destination: endpoint to deliver to.
+        source: source endpoint; the null endpoint for an anonymous bundle.
+        report_to: endpoint of status reports.
+        timestamp: creation timestamp.
+        lifetime_ms: milliseconds after creation when the bundle expires.
+        blocks: the canonical blocks.
+        flags: bits of `BundleFlags`; others are kept.
+        crc_type: of the primary block.
+        fragment_offset: of a fragment: offset of its payload in the original one, bytes.
+        total_length: of a fragment: length of the original payload, bytes.
+        raw_primary: the primary block's encoding that was received.
+    """
+
+    destination: Eid
+    source: Eid
+    report_to: Eid
+    timestamp: CreationTimestamp
+    lifetime_ms: int
+    blocks: tuple[CanonicalBlock, ...]
+    flags: int = 0
+    crc_type: int = CrcType.CRC32C
+    fragment_offset: int | None = None
+    total_length: int | None = None
+    raw_primary: bytes | None = field(default=None, init=False, compare=False, repr=False)
+
+    @staticmethod
+    def create(
+        source: Eid,
+        destination: Eid,
+        payload: bytes,
+        timestamp: CreationTimestamp,
+        lifetime_ms: int,
+        *,
+        report_to: Eid | None = None,
+        flags: int = 0,
+        crc_type: int = CrcType.CRC32C,
+        service_class: ServiceClass = ServiceClass.NORMAL,
+        hop_limit: int | None = 64,
+        age_ms: int | None = None,
+    ) -> Bundle:
+        """A new bundle with a payload and the extension blocks that its source adds.
+
+        Args:
+            source: the null endpoint makes the bundle anonymous, with the flags that RFC 9171 section 4.2.3 demands.
+            destination: where to.
+            payload: application data unit.
+            timestamp: creation timestamp; with time 0 a Bundle Age block is added.
+            lifetime_ms: milliseconds.
+            report_to: default: the source.
+            flags: bits of `BundleFlags`.
+            crc_type: of the primary block and the payload; extension blocks are sent without (RFC 9171 lets them, and
+                a peer is known to fail on a checksum in blocks flagged 0x10).
+            service_class: a class of service block is added unless it is NORMAL.
+            hop_limit: of the Hop Count block; None leaves it out.
+            age_ms: of the Bundle Age block; default: 0 with creation time 0, else no block.
+
+        Raises:
+            BundleError: as `check_primary`.
+        """
+        if source.is_null:
+            flags = (flags | BundleFlags.MUST_NOT_FRAGMENT) & ~REPORT_FLAGS
+        if age_ms is None and not timestamp.time_ms:
+            age_ms = 0
+        blocks: list[CanonicalBlock] = []
+        if hop_limit is not None:
+            hops = encode_hop_count(HopCount(hop_limit, 0))
+            blocks.append(CanonicalBlock(BlockType.HOP_COUNT, 2, BlockFlags.REPLICATE, 0, hops))
+        if age_ms is not None:
+            number = len(blocks) + 2
+            blocks.append(CanonicalBlock(BlockType.BUNDLE_AGE, number, BlockFlags.REPLICATE, 0, cbor.uint(age_ms)))
+        if service_class != ServiceClass.NORMAL:
+            data = cbor.uint(service_class)
+            blocks.append(CanonicalBlock(BlockType.SERVICE_CLASS, len(blocks) + 2, BlockFlags.REPLICATE, 0, data))
+        blocks.append(CanonicalBlock(BlockType.PAYLOAD, 1, 0, crc_type, payload))
+        bundle = Bundle(
+            destination,
+            source,
+            source if report_to is None else report_to,
+            timestamp,
+            lifetime_ms,
+            tuple(blocks),
+            int(flags),
+            crc_type,
+        )
+        check_primary(bundle)
+        return bundle
+
+    @property
+    def is_fragment(self) -> bool:
+        """Whether it carries a part of a payload."""
+        return bool(self.flags & 0x01)
+
+    @property
+    def is_admin_record(self) -> bool:
+        """Whether its payload is an administrative record."""
+        return bool(self.flags & 0x02)
+
+    @property
+    def must_not_fragment(self) -> bool:
+        """Whether it must not be fragmented."""
+        return bool(self.flags & 0x04)
+
+    @property
+    def id(self) -> BundleId:
+        """What tells it from all other bundles."""
+        if self.flags & 0x01:
+            return BundleId(self.source, self.timestamp, self.fragment_offset, len(self.payload))
+        return BundleId(self.source, self.timestamp)
+
+    @property
+    def payload(self) -> bytes:
+        """The payload block's data."""
+        return self.blocks[-1].data
+
+    def block(self, block_type: int) -> CanonicalBlock | None:
+        """The first block of a type, or None."""
+        for block in self.blocks:
+            if block.type == block_type:
+                return block
+        return None
+
+    def block_numbered(self, number: int) -> CanonicalBlock | None:
+        """The block with a number, or None."""
+        for block in self.blocks:
+            if block.number == number:
+                return block
+        return None
+
+    @property
+    def hop_count(self) -> HopCount | None:
+        """Hop limit and count, where the block is present. Raises BundleError when it is encrypted or malformed."""
+        block = self.block(BlockType.HOP_COUNT)
+        return None if block is None else decode_hop_count(block.data)
+
+    @property
+    def previous_node(self) -> Eid | None:
+        """The node that forwarded it, where told. Raises BundleError when it is encrypted or malformed."""
+        block = self.block(BlockType.PREVIOUS_NODE)
+        return None if block is None else Eid.from_cbor(block.data)
+
+    @property
+    def bundle_age(self) -> int | None:
+        """Milliseconds since its creation, where told. Raises BundleError when it is encrypted or malformed."""
+        block = self.block(BlockType.BUNDLE_AGE)
+        return None if block is None else decode_bundle_age(block.data)
+
+    @property
+    def service_class(self) -> ServiceClass:
+        """Its class of service; NORMAL without the block, or where its private type means something else."""
+        block = self.block(BlockType.SERVICE_CLASS)
+        if block is None:
+            return ServiceClass.NORMAL
+        try:
+            return decode_service_class(block.data)
+        except BundleError:
+            return ServiceClass.NORMAL
+
+    def expiry_ms(self, received_ms: int) -> int:
+        """DTN time in milliseconds when it expires (RFC 9171 sections 4.2.7 and 4.4.2).
+
+        Args:
+            received_ms: DTN time when it came in (or was made): what its age counts up to, where its source had no
+                clock.
+        """
+        if self.timestamp.time_ms:
+            return self.timestamp.time_ms + self.lifetime_ms
+        return received_ms + self.lifetime_ms - (self.bundle_age or 0)
+
+    @property
+    def next_block_number(self) -> int:
+        """The smallest number above 1 that no block has."""
+        taken = {block.number for block in self.blocks}
+        number = 2
+        while number in taken:
+            number += 1
+        return number
+
+    def with_blocks(self, blocks: Iterable[CanonicalBlock]) -> Bundle:
+        """The bundle with other canonical blocks (payload last) and the same primary block."""
+        changed = Bundle(
+            self.destination,
+            self.source,
+            self.report_to,
+            self.timestamp,
+            self.lifetime_ms,
+            tuple(blocks),
+            self.flags,
+            self.crc_type,
+            self.fragment_offset,
+            self.total_length,
+        )
+        object.__setattr__(changed, "raw_primary", self.raw_primary)
+        return changed
+
+    def with_block(self, block: CanonicalBlock) -> Bundle:
+        """The bundle with a block added before the payload, or put in place of the one with the same number."""
+        if self.block_numbered(block.number) is None:
+            return self.with_blocks((*self.blocks[:-1], block, self.blocks[-1]))
+        return self.with_blocks(block if old.number == block.number else old for old in self.blocks)
+
+    def with_extension(self, block_type: int, data: bytes, flags: int = 0, crc_type: int = CrcType.NONE) -> Bundle:
+        """The bundle with the data of its block of a type replaced, or with such a block added.
+
+        Args:
+            block_type: of the block.
+            data: its new type-specific data.
+            flags: of a block that is added.
+            crc_type: of a block that is added.
+        """
+        block = self.block(block_type)
+        if block is not None:
+            return self if block.data == data else self.with_block(block.with_data(data))
+        return self.with_block(CanonicalBlock(block_type, self.next_block_number, flags, crc_type, data))
+
+    def without_block(self, number: int) -> Bundle:
+        """The bundle without the block of a number; the payload stays.
+
+        Raises:
+            BundleError: number 1, the payload.
+        """
+        if number == 1:
+            raise BundleError(Malformation.BLOCKS, "a bundle cannot lose its payload block")
+        return self.with_blocks(block for block in self.blocks if block.number != number)
+
+    def forwarded(self, previous_node: Eid, age_ms: int | None = None) -> Bundle:
+        """The bundle as a node sends it on (RFC 9171 section 5.4): previous node set, hop counted, age told.
+
+        Blocks that cannot be read, because a BCB encrypts them, are left as they are.
+
+        Args:
+            previous_node: the node ID of the sending node.
+            age_ms: the bundle's age when it leaves, milliseconds; needed where it has a Bundle Age block.
+
+        Raises:
+            BundleError: it has a Bundle Age block that can be read and no age is given.
+        """
+        blocks: list[CanonicalBlock] = []
+        named = False
+        for block in self.blocks:
+            changed = block
+            try:
+                if block.type == BlockType.HOP_COUNT:
+                    hops = decode_hop_count(block.data)
+                    changed = block.with_data(encode_hop_count(HopCount(hops.limit, hops.hops + 1)))
+                elif block.type == BlockType.BUNDLE_AGE:
+                    decode_bundle_age(block.data)
+                    changed = block.with_data(_age_data(age_ms))
+                elif block.type == BlockType.PREVIOUS_NODE:
+                    named = True
+                    Eid.from_cbor(block.data)
+                    changed = block.with_data(previous_node.cbor)
+            except BundleError:
+                if age_ms is None and block.type == BlockType.BUNDLE_AGE:
+                    raise
+            blocks.append(changed)
+        if not named:
+            number = self.next_block_number
+            blocks.insert(0, CanonicalBlock(BlockType.PREVIOUS_NODE, number, 0, 0, previous_node.cbor))
+        return self.with_blocks(blocks)
+
+
+def _age_data(age_ms: int | None) -> bytes:
+    if age_ms is None:
+        raise BundleError(Malformation.EXTENSION, "the bundle has a Bundle Age block and no age is given")
+    return cbor.uint(age_ms)
+
+
+def check_primary(bundle: Bundle) -> None:
+    """Check the primary block's rules that no single field shows (RFC 9171 sections 4.2.3 and 4.3.1).
+
+    Raises:
+        BundleError: a fragment that must not be one; fragment fields without the flag, or beyond the original length;
+            a status report asked of an administrative record or of an anonymous bundle; an anonymous bundle that may
+            be fragmented.
+    """
+    flags = bundle.flags
+    if flags & 0x01:
+        if flags & 0x04:
+            raise BundleError(Malformation.FLAGS, "a fragment is flagged as not to be fragmented")
+        if bundle.fragment_offset is None or bundle.total_length is None:
+            raise BundleError(Malformation.FRAGMENT, "a fragment has an offset and a total length")
+        if bundle.fragment_offset + len(bundle.payload) > bundle.total_length:
+            raise BundleError(
+                Malformation.FRAGMENT,
+                f"fragment at {bundle.fragment_offset} of {len(bundle.payload)} bytes ends beyond the original length "
+                f"{bundle.total_length}",
+            )
+    elif bundle.fragment_offset is not None or bundle.total_length is not None:
+        raise BundleError(Malformation.FRAGMENT, "a bundle that is no fragment has fragment fields")
+    if flags & 0x02 and flags & REPORT_FLAGS:
+        raise BundleError(Malformation.FLAGS, "an administrative record asks for status reports")
+    if bundle.source == NULL_EID and (flags & REPORT_FLAGS or not flags & 0x04):
+        raise BundleError(Malformation.FLAGS, "an anonymous bundle asks for status reports or may be fragmented")
