@@ -1,0 +1,141 @@
+"""Two `PeerModel`s: a link that never changes, and a neighbour of a contact plan."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterable
+
+from marsnet.plan.types import ContactPlan
+
+
+class ConstantPeer:
+    """A neighbour that is always in contact.
+
+    Attributes:
+        mtu: octets of the largest segment.
+        light_time: seconds.
+        bit_rate: bit/s.
+    """
+
+    def __init__(self, *, mtu: int = 1400, owlt: float = 0.0, rate: float = math.inf) -> None:
+        self.mtu, self.light_time, self.bit_rate = mtu, owlt, rate
+
+    def owlt(self, now: float) -> float:
+        """Seconds, whatever `now` is."""
+        return self.light_time
+
+    def rate(self, now: float) -> float:
+        """bit/s, whatever `now` is."""
+        return self.bit_rate
+
+    def can_send(self, now: float) -> bool:
+        """Always."""
+        return True
+
+    def next_change(self, now: float) -> float | None:
+        """Never."""
+        return None
+
+    peer_can_send = can_send
+    peer_next_change = next_change
+
+
+class _Timeline:
+    """Piecewise constant rate, bit/s; 0 outside of the windows."""
+
+    def __init__(self, windows: Iterable[tuple[float, float, float]]) -> None:
+        self.times: list[float] = [-math.inf]
+        self.rates: list[float] = [0.0]
+        for start, end, rate in sorted(windows):
+            if start < self.times[-1]:
+                self.times.pop()
+                self.rates.pop()
+            if self.times[-1] == start:
+                self.rates[-1] = rate
+            else:
+                self.times.append(start)
+                self.rates.append(rate)
+            self.times.append(end)
+            self.rates.append(0.0)
+
+    def at(self, now: float) -> float:
+        return self.rates[bisect_right(self.times, now) - 1]
+
+    def change(self, now: float) -> float | None:
+        place = bisect_right(self.times, now)
+        while place < len(self.times):
+            if self.rates[place] != self.rates[place - 1]:
+                return self.times[place]
+            place += 1
+        return None
+
+
+class WindowedPeer:
+    """A neighbour with windows of contact.
+
+    Attributes:
+        mtu: octets of the largest segment.
+
+    Args of the constructor:
+        outbound: (start, end, bit/s) of our contacts to it.
+        inbound: (start, end) of its contacts to us, at its transmitter; None when it can always send.
+        owlt: one-way light time in seconds.
+    """
+
+    def __init__(
+        self,
+        outbound: Iterable[tuple[float, float, float]],
+        inbound: Iterable[tuple[float, float]] | None,
+        *,
+        owlt: float,
+        mtu: int = 1400,
+    ) -> None:
+        self.mtu, self.light_time = mtu, owlt
+        self._out = _Timeline(outbound)
+        self._in = _Timeline([(-math.inf, math.inf, 1.0)] if inbound is None else [(s, e, 1.0) for s, e in inbound])
+
+    def owlt(self, now: float) -> float:
+        """Seconds, whatever `now` is."""
+        return self.light_time
+
+    def rate(self, now: float) -> float:
+        """bit/s of the contact at `now`, 0 outside of contacts."""
+        return self._out.at(now)
+
+    def can_send(self, now: float) -> bool:
+        """Whether `now` is in one of our contacts."""
+        return self._out.at(now) > 0
+
+    def next_change(self, now: float) -> float | None:
+        """Next start, end or change of rate of our contacts."""
+        return self._out.change(now)
+
+    def peer_can_send(self, now: float) -> bool:
+        """Whether `now` is in one of the peer's contacts."""
+        return self._in.at(now) > 0
+
+    def peer_next_change(self, now: float) -> float | None:
+        """Next start or end of the peer's contacts."""
+        return self._in.change(now)
+
+
+class PlanPeer(WindowedPeer):
+    """The neighbour `peer` of `node` as a contact plan describes the two directions between them."""
+
+    def __init__(self, plan: ContactPlan, node: str, peer: str, *, mtu: int = 1400) -> None:
+        self._plan, self._pair = plan, (node, peer)
+        super().__init__(
+            ((c.start, c.end, c.rate) for c in plan.between(node, peer)),
+            [(c.start, c.end) for c in plan.between(peer, node)],
+            owlt=math.nan,
+            mtu=mtu,
+        )
+
+    def owlt(self, now: float) -> float:
+        """One-way light time of the plan, seconds.
+
+        Raises:
+            KeyError: when the plan has no range for the pair.
+        """
+        return self._plan.owlt(*self._pair, now)
