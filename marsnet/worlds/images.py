@@ -27,6 +27,8 @@ from marsnet.errors import EnvironmentLacksError
 
 LABEL = "marsnet.image"
 """Label of every image made here."""
+STAGE_LABEL = "marsnet.image.stage"
+"""Label of the build stages, which Docker keeps as a cache."""
 BASE, NODE = "marsnet/base", "marsnet/node"
 KEPT_GENERATIONS = 3
 """How many earlier builds of a node image stay for the labs that still use them."""
@@ -335,7 +337,7 @@ def _retire(client: Any) -> None:
     for image in newest_first[1 + KEPT_GENERATIONS :]:
         if image.id not in used:
             client.images.remove(image.id, force=True)
-    client.images.prune(filters={"dangling": True, "label": [f"{LABEL}.stage=program"]})
+    client.images.prune(filters={"dangling": True, "label": [f"{STAGE_LABEL}=program"]})
 
 
 def _cache() -> Path:
@@ -352,9 +354,27 @@ def _one_builder() -> Iterator[None]:
         yield
 
 
+def remove_images(client: Any = None) -> int:
+    """Removes every image made here that no container uses, and says how many."""
+    client = client or connect()
+    used = {container.image.id for container in client.containers.list(all=True, ignore_removed=True)}
+    unused = [image for image in _made_here(client) if image.id not in used]
+    for image in sorted(unused, key=lambda image: str(image.attrs["Created"]), reverse=True):
+        client.images.remove(image.id, force=True)
+    return len(unused)
+
+
+def _made_here(client: Any) -> list[Any]:
+    images = client.images.list(filters={"label": f"{LABEL}=1"}) + client.images.list(filters={"label": STAGE_LABEL})
+    return list({image.id: image for image in images}.values())
+
+
 def main() -> None:
-    """Builds what is missing and prints the tags; the last step of the set-up."""
+    """Builds what is missing and prints the tag, the last step of the set-up; with `--remove` removes all of them."""
     try:
+        if sys.argv[1:] == ["--remove"]:
+            remove_images()
+            return
         tag = ensure_node_image(progress=lambda text: print(f"set-up: {text}", file=sys.stderr, flush=True))
     except EnvironmentLacksError as error:
         print(error, file=sys.stderr)

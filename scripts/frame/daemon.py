@@ -31,7 +31,7 @@ STOP_SECONDS = 60.0
 
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=5)
+        super().__init__("localhost", timeout=30)
         self._path = path
 
     def connect(self) -> None:
@@ -51,14 +51,21 @@ def answers(path: Path = SOCKET) -> bool:
         path = Path(host.removeprefix("unix://"))
     elif host:
         return True
-    connection = _UnixConnection(path)
     try:
-        connection.request("GET", "/_ping")
-        return connection.getresponse().status == http.client.OK
+        return request("GET", "/_ping", path)[0] == http.client.OK
     except PermissionError:
         raise
     except (OSError, http.client.HTTPException):
         return False
+
+
+def request(method: str, target: str, path: Path = SOCKET) -> tuple[int, bytes]:
+    """One request to the daemon's HTTP interface, before any client library is installed: status and body."""
+    connection = _UnixConnection(path)
+    try:
+        connection.request(method, target)
+        response = connection.getresponse()
+        return response.status, response.read()
     finally:
         connection.close()
 

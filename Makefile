@@ -1,0 +1,69 @@
+# marsnet: `make demo` runs the first-light scenario, `make test` checks everything. `make help` lists the rest.
+PYTHON ?= $(shell sh scripts/python.sh)
+BIN := .venv/bin
+RESULTS := .cache/results
+ROOT_USER := $(filter 0,$(shell id -u))
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-unit setup-test demo test quick unit integration lint format bench clean distclean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+setup: ## install what is missing, start Docker if none runs, build the images
+	@$(call set-up,lab)
+
+setup-unit:
+	@$(call set-up,unit)
+
+setup-test:
+	@$(call set-up,test)
+
+demo: setup ## set up, then run scenarios/first_light.yaml (options: ARGS="--rate 600")
+	@$(BIN)/marsnet run scenarios/first_light.yaml $(ARGS)
+
+test: setup-test lint unit integration ## set up, lint, unit tests, then (as root) tests on real networks
+	@$(BIN)/python scripts/summary.py $(RESULTS)/unit.xml $(if $(ROOT_USER),$(RESULTS)/integration.xml)
+
+quick: setup-unit ## unit tests that take less than two seconds each
+	@$(BIN)/pytest -q -n 2 -m "not root and not slow"
+
+unit: setup-test
+	@$(BIN)/pytest -q -n 2 -m "not root" --junitxml=$(RESULTS)/unit.xml
+
+integration: setup-test unit
+ifdef ROOT_USER
+	@$(BIN)/pytest -q -m root --junitxml=$(RESULTS)/integration.xml
+else
+	@echo "Tests that build networks are skipped: they need root (sudo make test)."
+endif
+
+lint: setup-unit ## ruff, mypy and the arrows between the rooms
+	@$(BIN)/ruff check -q .
+	@$(BIN)/ruff format -q --check .
+	@$(BIN)/mypy
+	@MYPYPATH=scripts $(BIN)/mypy --strict scripts
+	@$(BIN)/lint-imports
+
+format: setup-unit ## let ruff lay out the code
+	@$(BIN)/ruff check -q --fix .
+	@$(BIN)/ruff format -q .
+
+bench: setup ## measurements of links, nodes and controllers
+	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+
+clean: ## stop the dockerd that set-up started here, remove build outputs and caches
+	@$(if $(PYTHON),$(PYTHON) scripts/stop_docker.py)
+	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache $(RESULTS)
+	@find marsnet controllers scripts tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: ## clean, and remove the images and the virtual environment
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m marsnet.worlds.images --remove; fi
+	@$(MAKE) --no-print-directory clean
+	@find marsnet -name '*.so' -delete
+	@rm -rf .venv .cache
+
+define set-up
+	$(if $(PYTHON),"$(PYTHON)" scripts/setup.py --for $(1),exit 4)
+endef
