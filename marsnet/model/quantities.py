@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from marsnet.clock import format_utc, parse_utc
 from marsnet.errors import InputError
@@ -15,6 +16,13 @@ class Strict(BaseModel):
     """A record of a file that a person writes: unknown keys are errors, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def misplaced(problem: str, remedy: str, *path: int | str) -> PydanticCustomError:
+    """An error for a record's validator to raise, placed at `path` within that record."""
+    return PydanticCustomError(
+        "misplaced", "{problem}; {remedy}", {"problem": problem, "remedy": remedy, "path": list(path)}
+    )
 
 
 def _parser(dimension: str) -> Any:

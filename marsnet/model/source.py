@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.constructor import DuplicateKeyError, RoundTripConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from marsnet.errors import InputError
 
 Model = TypeVar("Model", bound=BaseModel)
 Location = tuple[int | str, ...]
+
+_DUPLICATE = re.compile(r'duplicate key "([^"]*)"')
+
+
+class _Constructor(RoundTripConstructor):
+    """Leaves dates as the text that a person wrote: the model reads instants, and explains malformed ones."""
+
+
+_Constructor.add_constructor("tag:yaml.org,2002:timestamp", RoundTripConstructor.construct_yaml_str)
 
 
 def read_yaml(path: str | Path) -> CommentedMap:
@@ -29,14 +40,20 @@ def read_yaml(path: str | Path) -> CommentedMap:
         raise InputError(f"there is no file {str(path)!r}", remedy="check the path") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {str(path)!r}: {error}", remedy="give a readable UTF-8 text file") from None
+    yaml = YAML(typ="rt")
+    yaml.Constructor = _Constructor
     try:
-        document = YAML(typ="rt").load(text)
+        document = yaml.load(text)
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
+        if isinstance(error, DuplicateKeyError):
+            name = _DUPLICATE.search(str(error.problem))
+            what = f"key {name[1]!r}" if name else "a key"
+            raise InputError(f"{what} stands twice in one mapping", remedy="rename one", file=path, line=line) from None
         problem = (error.problem or "malformed YAML").split("\n")[0]
         raise InputError(f"malformed YAML: {problem}", remedy="mend the syntax", file=path, line=line) from None
     except YAMLError as error:
-        raise InputError(f"malformed YAML: {error}", remedy="mend the syntax", file=path) from None
+        raise InputError(f"malformed YAML: {str(error).splitlines()[0]}", remedy="mend the syntax", file=path) from None
     if not isinstance(document, CommentedMap):
         raise InputError("the file holds no mapping", remedy="write 'key: value' lines", file=path, line=1)
     return document
@@ -71,34 +88,88 @@ def build(model: type[Model], document: CommentedMap, path: str | Path) -> Model
 
 
 def _explain(model: type[BaseModel], document: CommentedMap, path: str | Path, mistake: Any) -> InputError:
-    location: Location = tuple(mistake["loc"])
-    line = line_of(document, location)
-    shown = ".".join(str(part) for part in location if _exists(document, part) or part == location[-1])
+    context: dict[str, Any] = mistake.get("ctx", {})
+    location: Location = (*mistake["loc"], *context.get("path", ()))
     kind, value = mistake["type"], mistake.get("input")
+    if kind.startswith("union_tag"):
+        location = (*location, context["discriminator"].strip("'"))
+    line = line_of(document, location) or 1
+    absent = kind in {"missing", "union_tag_not_found"}
+    shown, written = _shown(document, location, keep_last=absent)
     if kind == "extra_forbidden":
         known = _keys_beside(model, location)
-        near = difflib.get_close_matches(str(location[-1]), known, n=1)
-        remedy = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}" if known else "remove it"
-        return InputError(f"unknown key {shown!r}", remedy=remedy, file=path, line=line)
-    if kind == "missing":
-        return InputError(f"{shown!r} is missing", remedy=f"add {location[-1]!r}", file=path, line=line or 1)
-    message = str(mistake["msg"]).removeprefix("Value error, ")
-    problem, _, remedy = message.partition("; ")
-    if kind not in {"value_error", "assertion_error"}:
-        problem = f"{value!r}: {problem[0].lower()}{problem[1:]}"
-    where = f"{shown}: " if shown else ""
-    return InputError(f"{where}{problem}", remedy=remedy, file=path, line=line or 1)
+        return InputError(f"unknown key {shown!r}", remedy=_among(location[-1], known), file=path, line=line)
+    if absent:
+        return InputError(f"{shown!r} is missing", remedy=f"add {location[-1]!r}", file=path, line=line)
+    if kind == "misplaced":
+        return InputError(context["problem"], remedy=context["remedy"], file=path, line=line)
+    if kind in {"value_error", "assertion_error"}:
+        problem, _, remedy = str(mistake["msg"]).partition(", ")[2].partition("; ")
+    else:
+        problem, remedy = _in_words(kind, written if kind in _BOUNDS else value, context, str(mistake["msg"]))
+    return InputError(f"{shown}: {problem}" if shown else problem, remedy=remedy, file=path, line=line)
 
 
-def _exists(document: Any, part: int | str) -> bool:
-    """Whether a part of a pydantic location is a key of the file (and not the name of a union's branch)."""
-    if isinstance(part, int):
-        return True
-    if isinstance(document, CommentedMap):
-        return part in document or any(_exists(child, part) for child in document.values())
-    if isinstance(document, CommentedSeq):
-        return any(_exists(child, part) for child in document)
-    return False
+def _in_words(kind: str, value: object, context: dict[str, Any], message: str) -> tuple[str, str]:
+    """What is wrong, and what to write instead, for the checks that pydantic makes."""
+    if kind == "union_tag_invalid":
+        expected = [tag.strip("' ") for tag in context["expected_tags"].split(",")]
+        return f"unknown {context['discriminator'].strip(chr(39))} {context['tag']!r}", _among(context["tag"], expected)
+    if kind == "literal_error":
+        expected = [text.strip("' ") for text in context["expected"].replace(" or ", ", ").split(",")]
+        return f"unknown value {value!r}", _among(value, expected)
+    if kind == "string_pattern_mismatch":
+        return f"{value!r} is no name", "write a lower-case letter, then up to 30 letters, digits, '-' or '_'"
+    if kind in _BOUNDS:
+        (bound,) = context.values()
+        return f"{value!r} is out of range", f"give {_BOUNDS[kind]} {bound:g}"
+    if kind.startswith(("float", "int")):
+        return f"{value!r} is no number", "write a plain number, without a unit"
+    if kind.startswith("string"):
+        return f"{value!r} is no text", "write it in quotes"
+    if kind in {"tuple_type", "list_type"}:
+        return f"{value!r} is no list", "write '[...]'"
+    if kind in {"model_type", "dict_type", "model_attributes_type"}:
+        return f"{value!r} is no mapping", "write '{key: value}' or indented 'key: value' lines"
+    if kind == "too_short":
+        return "the list is too short", f"give at least {context['min_length']}"
+    if kind == "too_long":
+        return "the list is too long", f"give at most {context['max_length']}"
+    return f"{value!r}: {message[0].lower()}{message[1:]}", "see the schema of this file"
+
+
+_BOUNDS = {
+    "greater_than_equal": "at least",
+    "less_than_equal": "at most",
+    "greater_than": "more than",
+    "less_than": "less than",
+}
+
+
+def _among(name: object, known: list[str]) -> str:
+    """A remedy: the known word that is nearest, or all of them."""
+    near = difflib.get_close_matches(str(name), known, n=1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"choose one of {', '.join(known)}" if known else "remove it"
+
+
+def _shown(document: Any, location: Location, *, keep_last: bool) -> tuple[str, object]:
+    """A location as the file's own keys, and what the file has there.
+
+    Pydantic puts the names of union branches between the keys; they are left out. A last part that the file lacks is
+    kept on demand.
+    """
+    shown: list[str] = []
+    for index, part in enumerate(location):
+        inside = (isinstance(document, CommentedMap) and part in document) or (
+            isinstance(document, CommentedSeq) and isinstance(part, int) and part < len(document)
+        )
+        if inside:
+            document = document[part]
+        if inside or (keep_last and index == len(location) - 1):
+            shown.append(str(part))
+    return ".".join(shown), document
 
 
 def _keys_beside(model: type[BaseModel], location: Location) -> list[str]:
@@ -138,4 +209,6 @@ def _children(node: dict[str, Any], part: int | str, definitions: dict[str, Any]
         found.append(node["properties"][part])
     elif isinstance(node.get("additionalProperties"), dict):
         found.append(node["additionalProperties"])
+    elif isinstance(part, str):
+        found += node.get("patternProperties", {}).values()
     return found

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from marsnet.model.quantities import (
     Angle,
@@ -15,8 +16,9 @@ from marsnet.model.quantities import (
     Size,
     Strict,
     Utc,
+    misplaced,
 )
-from marsnet.model.radio import Radio
+from marsnet.model.radio import Band, Radio
 from marsnet.model.source import build, read_yaml
 
 NAME = r"^[a-z][a-z0-9_-]{0,30}$"
@@ -93,15 +95,32 @@ class Site(NodeBase):
     terrain: tuple[TerrainPoint, ...] = ()
 
 
+def _known_frame(value: object) -> object:
+    if value != "mars-equator-j2000":
+        raise ValueError(
+            f"unknown frame {value!r}; convert elements to 'mars-equator-j2000' (z along the pole of Mars at J2000, x"
+            " along the ascending node of that equator on the ICRF equator)"
+        )
+    return value
+
+
+def _mean_elements(value: object) -> object:
+    if value != "mean":
+        raise ValueError(
+            f"{value!r} elements; convert them to mean elements, or give the orbit as an 'ephemeris' (OEM or SPK file)"
+        )
+    return value
+
+
 class MeanElements(Strict):
     """Mean Keplerian elements; secular J2 rates are applied to node, argument of periapsis and mean anomaly.
 
-    The frame `mars-equator-j2000` has its z axis along the pole of Mars at J2000 and its x axis along the ascending node
-    of that equator on the ICRF equator.
+    The frame `mars-equator-j2000` has its z axis along the pole of Mars at J2000 and its x axis along the ascending
+    node of that equator on the ICRF equator.
     """
 
-    frame: Literal["mars-equator-j2000"]
-    elements: Literal["mean"]
+    frame: Annotated[Literal["mars-equator-j2000"], BeforeValidator(_known_frame)]
+    elements: Annotated[Literal["mean"], BeforeValidator(_mean_elements)]
     epoch: Utc
     semi_major_axis: Length
     eccentricity: float = Field(ge=0, lt=1)
@@ -114,9 +133,11 @@ class MeanElements(Strict):
     def _above_surface(self) -> Self:
         periapsis = self.semi_major_axis * (1 - self.eccentricity)
         if periapsis <= MARS_EQUATORIAL_RADIUS:
-            raise ValueError(
-                f"the orbit's periapsis radius of {periapsis / 1e3:.1f} km is below the surface of Mars "
-                f"({MARS_EQUATORIAL_RADIUS / 1e3:.2f} km); raise semi_major_axis or lower eccentricity"
+            raise misplaced(
+                f"the periapsis radius of {periapsis / 1e3:.1f} km is below the surface of Mars "
+                f"({MARS_EQUATORIAL_RADIUS / 1e3:.2f} km)",
+                "raise semi_major_axis or lower eccentricity",
+                "semi_major_axis",
             )
         return self
 
@@ -126,6 +147,17 @@ class Areostationary(Strict):
 
     longitude: Angle = Field(ge=-360, le=360)
     radius: Length = 20_428_000.0
+
+    @model_validator(mode="after")
+    def _above_surface(self) -> Self:
+        if self.radius <= MARS_EQUATORIAL_RADIUS:
+            raise misplaced(
+                f"the radius of {self.radius / 1e3:.1f} km is below the surface of Mars "
+                f"({MARS_EQUATORIAL_RADIUS / 1e3:.2f} km)",
+                "give the distance from the centre of Mars, about 20428 km",
+                "radius",
+            )
+        return self
 
 
 class Ephemeris(Strict):
@@ -191,7 +223,7 @@ class Link(Strict):
     between: tuple[str, str]
     name: Name | None = None
     wired: Wire | None = None
-    band: str | None = Field(default=None, description="the band to use where the ends share several")
+    band: Band | None = Field(default=None, description="the band to use where the ends share several")
     rate: Rate | None = Field(default=None, description="a fixed rate for both directions, in place of link budgets")
     mtu: int = Field(default=1500, ge=576, le=9000)
     queue: Queue = Queue()
@@ -205,13 +237,19 @@ class Link(Strict):
 class SepLimit(Strict):
     """How a band degrades near the Sun: nothing passes below `cut`, nothing is lost above `clear`.
 
-    Between the two angles the rate falls linearly to zero, and frames are lost with a probability that rises linearly to
-    `loss`.
+    Between the two angles the rate falls linearly to zero, and frames are lost with a probability that rises linearly
+    to `loss`.
     """
 
-    cut: Angle
-    clear: Angle
+    cut: Angle = Field(ge=0, le=180)
+    clear: Angle = Field(ge=0, le=180)
     loss: float = Field(default=0.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.clear < self.cut:
+            raise misplaced(f"clear at {self.clear:g} deg is below cut at {self.cut:g} deg", "swap them", "clear")
+        return self
 
 
 class Track(Strict):
@@ -221,6 +259,12 @@ class Track(Strict):
     spacecraft: str | None = None
     start: Utc
     end: Utc
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.end <= self.start:
+            raise misplaced(f"the track ends at {self.end}, before it starts", f"give an end after {self.start}", "end")
+        return self
 
 
 class Topology(Strict):
@@ -232,41 +276,101 @@ class Topology(Strict):
     radios: dict[str, Radio] = Field(default_factory=dict)
     nodes: dict[Name, Node]
     links: tuple[Link, ...] = Field(min_length=1)
-    sep: dict[str, SepLimit] = Field(default_factory=dict, description="by band")
+    sep: dict[Band, SepLimit] = Field(default_factory=dict, description="by band")
     tracks: tuple[Track, ...] | None = Field(default=None, description="without a list, all visible time is booked")
 
     @model_validator(mode="after")
     def _references(self) -> Self:
+        self._check_nodes()
+        titles: set[str] = set()
+        for index, link in enumerate(self.links):
+            self._check_link(index, link)
+            if link.title in titles:
+                raise misplaced(
+                    f"there are two links named {link.title!r}", "remove one or give it a 'name'", "links", index
+                )
+            titles.add(link.title)
+        for index, track in enumerate(self.tracks or ()):
+            self._check_track(index, track)
+        return self
+
+    def _check_nodes(self) -> None:
         numbers: dict[int, str] = {}
         for name, node in self.nodes.items():
             if node.number in numbers:
-                raise ValueError(f"nodes {numbers[node.number]!r} and {name!r} share number {node.number}; change one")
+                raise misplaced(
+                    f"nodes {numbers[node.number]!r} and {name!r} share number {node.number}",
+                    "change one",
+                    *("nodes", name, "number"),
+                )
             numbers[node.number] = name
-            for radio in node.radios:
+            for position, radio in enumerate(node.radios):
                 if radio not in self.radios:
-                    raise ValueError(
-                        f"node {name!r} names unknown radio {radio!r}; declare it under 'radios' "
-                        f"(there are {', '.join(self.radios) or 'none'})"
+                    raise misplaced(
+                        f"node {name!r} names unknown radio {radio!r}",
+                        f"declare it under 'radios' ({_there_are(self.radios)})",
+                        *("nodes", name, "radios", position),
                     )
-        seen: set[str] = set()
-        for link in self.links:
-            for end in link.between:
-                if end not in self.nodes:
-                    raise ValueError(
-                        f"link {link.title!r} names unknown node {end!r}; declare it under 'nodes' "
-                        f"(there are {', '.join(self.nodes)})"
-                    )
-            if link.between[0] == link.between[1]:
-                raise ValueError(f"link {link.title!r} joins a node to itself; name two nodes")
-            if link.title in seen:
-                raise ValueError(f"there are two links named {link.title!r}; remove one or give it a 'name'")
-            seen.add(link.title)
-            if link.wired is None:
-                self.link_radios(link)
-        for track in self.tracks or ():
-            if not isinstance(self.nodes.get(track.station), Station):
-                raise ValueError(f"track names {track.station!r}, which is no station; name a node of kind station")
-        return self
+
+    def _check_link(self, index: int, link: Link) -> None:
+        place = ("links", index)
+        for position, end in enumerate(link.between):
+            if end not in self.nodes:
+                raise misplaced(
+                    f"link {link.title!r} names unknown node {end!r}",
+                    f"declare it under 'nodes' ({_there_are(self.nodes)})",
+                    *(*place, "between", position),
+                )
+        if link.between[0] == link.between[1]:
+            raise misplaced(f"link {link.title!r} joins a node to itself", "name two nodes", *place, "between")
+        planets = [_ground(self.nodes[end]) for end in link.between]
+        if link.wired is not None:
+            if None in planets or planets[0] != planets[1]:
+                raise misplaced(
+                    f"link {link.title!r} is a wire but its ends are not on the ground of one body",
+                    "remove 'wired'; a radio link needs radios of one band at both ends",
+                    *(*place, "wired"),
+                )
+            return
+        if planets == ["earth", "earth"]:
+            raise misplaced(
+                f"link {link.title!r} joins two nodes on Earth without a wire",
+                "give it 'wired: {delay: 20 ms, rate: 1 Gbit/s}'",
+                *(*place, "between"),
+            )
+        if any(isinstance(self.nodes[end], Hub) for end in link.between):
+            raise misplaced(
+                f"link {link.title!r} joins a hub, which has no antenna, to Mars",
+                "join a station to Mars, and the hub to that station by wire",
+                *(*place, "between"),
+            )
+        try:
+            names = self.link_radios(link)
+        except ValueError as error:
+            problem, _, remedy = str(error).partition("; ")
+            raise misplaced(problem, remedy, *place) from None
+        for sender, receiver in (names, names[::-1]) if link.rate is None else ():
+            if self.radios[sender].has_budget and not self.radios[receiver].receives_by_budget:
+                raise misplaced(
+                    f"radio {receiver!r} has no receiver for the budget of link {link.title!r}",
+                    "give it 'gt', or 'gain' and 'noise_temperature', or give the link a 'rate'",
+                    *("radios", receiver),
+                )
+
+    def _check_track(self, index: int, track: Track) -> None:
+        if not isinstance(self.nodes.get(track.station), Station):
+            stations = [name for name, node in self.nodes.items() if isinstance(node, Station)]
+            raise misplaced(
+                f"the track's station {track.station!r} is no station",
+                f"name a node of kind station ({_there_are(stations)})",
+                *("tracks", index, "station"),
+            )
+        if track.spacecraft is not None and track.spacecraft not in self.nodes:
+            raise misplaced(
+                f"the track names unknown node {track.spacecraft!r}",
+                f"declare it under 'nodes' ({_there_are(self.nodes)})",
+                *("tracks", index, "spacecraft"),
+            )
 
     def link_radios(self, link: Link) -> tuple[str, str]:
         """The names of the radios that a link uses, in the order of its ends.
@@ -281,11 +385,25 @@ class Topology(Strict):
                 if band == self.radios[b].band and link.band in (None, band):
                     return a, b
         wanted = f"band {link.band}" if link.band else "common band"
-        bands = [sorted({self.radios[r].band for r in self.nodes[end].radios}) for end in link.between]
+        bands = [
+            ", ".join(sorted({self.radios[r].band for r in self.nodes[end].radios})) or "no radio"
+            for end in link.between
+        ]
         raise ValueError(
             f"the ends of link {link.title!r} have no {wanted}: {link.between[0]} has {bands[0]}, "
             f"{link.between[1]} has {bands[1]}; give both a radio of one band"
         )
+
+
+def _there_are(names: Iterable[str]) -> str:
+    return f"there are {', '.join(names) or 'none'}"
+
+
+def _ground(node: Hub | Station | Site | Orbiter) -> str | None:
+    """The body on whose ground a node stands."""
+    if isinstance(node, Site):
+        return node.body
+    return None if isinstance(node, Orbiter) else "earth"
 
 
 def load_topology(path: str | Path) -> Topology:

@@ -190,7 +190,7 @@ def test_the_explanation_adds_up() -> None:
 
 
 def test_a_receiver_without_figures_is_an_error() -> None:
-    with pytest.raises(InputError, match=r"'earth' of 'dss' has no receiver.*give it 'gt'"):
+    with pytest.raises(ValueError, match=r"'earth' has no receiver.*give it 'gt'"):
         budget(earth={"noise_temperature": None})
 
 
