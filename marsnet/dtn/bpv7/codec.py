@@ -24,10 +24,13 @@ class DecodeLimits:
     Attributes:
         size: bytes of a bundle.
         blocks: canonical blocks of a bundle.
+        need_age: refuse creation time 0 without a Bundle Age block (RFC 9171 section 4.4.2); the examples in appendix A
+            of RFC 9173 are such bundles.
     """
 
     size: int = 1 << 30
     blocks: int = 64
+    need_age: bool = True
 
 
 DEFAULT_LIMITS = DecodeLimits()
@@ -167,7 +170,7 @@ def decode_from(data: bytes, position: int, limits: DecodeLimits = DEFAULT_LIMIT
     _set(bundle, "blocks", tuple(blocks))
     _check_blocks(bundle)
     check_primary(bundle)
-    _check_extensions(bundle)
+    _check_extensions(bundle, limits.need_age)
     return bundle, position
 
 
@@ -273,7 +276,7 @@ def _check_blocks(bundle: Bundle) -> None:
         raise BundleError(Malformation.BLOCKS, "more than one payload block")
 
 
-def _check_extensions(bundle: Bundle) -> None:
+def _check_extensions(bundle: Bundle, need_age: bool) -> None:
     seen: set[int] = set()
     encrypted = any(block.type == _BCB for block in bundle.blocks)
     for block in bundle.blocks:
@@ -284,5 +287,5 @@ def _check_extensions(bundle: Bundle) -> None:
             seen.add(block.type)
             if not encrypted:
                 check(block.data)
-    if not bundle.timestamp.time_ms and _AGE not in seen:
+    if need_age and not bundle.timestamp.time_ms and _AGE not in seen:
         raise BundleError(Malformation.EXTENSION, "creation time 0 and no Bundle Age block")

@@ -1,0 +1,29 @@
+"""The durable store of bundles, of what was seen and delivered, and of protocol state."""
+
+from marsnet.dtn.store.store import BundleStore
+from marsnet.dtn.store.types import (
+    Added,
+    BundleRecord,
+    BundleState,
+    CorruptionError,
+    EvictionPolicy,
+    StorageFullError,
+    StoreCounters,
+    StoreError,
+    UnknownBundleError,
+    Usage,
+)
+
+__all__ = [
+    "Added",
+    "BundleRecord",
+    "BundleState",
+    "BundleStore",
+    "CorruptionError",
+    "EvictionPolicy",
+    "StorageFullError",
+    "StoreCounters",
+    "StoreError",
+    "UnknownBundleError",
+    "Usage",
+]

@@ -1,0 +1,517 @@
+"""A bundle store that survives kill -9: metadata and small bundles in SQLite, large ones in files, group commit."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import google_crc32c
+
+from marsnet.dtn.store.database import Database
+from marsnet.dtn.store.payloads import PayloadFiles
+from marsnet.dtn.store.types import (
+    Added,
+    BundleRecord,
+    BundleState,
+    CorruptionError,
+    EvictionPolicy,
+    StorageFullError,
+    StoreCounters,
+    StoreError,
+    UnknownBundleError,
+    Usage,
+)
+
+_COLUMNS = "key, id, source, destination, service_class, size, expiry, tenant, state, received_from, handler, added"
+_EVICTABLE = (BundleState.QUEUED.value, BundleState.AWAITING_DELIVERY.value, BundleState.REASSEMBLY.value)
+_STATES = tuple(BundleState)
+_INLINE = 2048
+"""Bundles up to this size, bytes, lie beside their metadata; changing the state of a larger one must not move it."""
+_INSERT = (
+    "INSERT INTO bundles (id, source, destination, service_class, size, expiry, tenant, state, received_from, handler,"
+    " added, checksum, file, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?, ?, ?, ?)"
+)
+
+
+def _record(row: tuple[Any, ...]) -> BundleRecord:
+    key, bundle_id, source, destination, service_class, size, expiry, tenant, state, received_from, handler, added = row
+    return BundleRecord(
+        key,
+        bundle_id,
+        source,
+        destination,
+        service_class,
+        size,
+        expiry,
+        tenant,
+        _STATES[state],
+        received_from,
+        handler,
+        added,
+    )
+
+
+class BundleStore:
+    """Bundles, what has been seen and delivered, and the protocols' own state, in one transaction at a time.
+
+    Every change joins a transaction that `commit` makes durable: **acknowledge a bundle only after the commit that
+    follows its `add`**. Reads see uncommitted changes. The store keeps no list of bundles in memory.
+
+    A failing disk undoes the transaction as a whole: bundles added in it are not stored (`StorageFullError.lost`),
+    while deletions, state changes and protocol state are remembered and become durable with the next commit that
+    succeeds.
+
+    Methods block for as long as SQLite takes (microseconds; `commit` as long as an fsync). `commit` may run in a worker
+    thread while no other method is called.
+
+    Attributes:
+        counters: events since opening.
+    """
+
+    def __init__(
+        self,
+        path: Path | str | None,
+        *,
+        quota_bytes: int = 1 << 40,
+        payload_file_threshold: int = 1 << 18,
+        policy: EvictionPolicy | None = None,
+        verify: bool = False,
+        on_corruption: Literal["refuse", "set_aside"] = "refuse",
+    ) -> None:
+        """Open the store, or make a new one.
+
+        Args:
+            path: a folder of its own; None keeps everything in memory, with the same behaviour.
+            quota_bytes: octets of bundles stored at most.
+            payload_file_threshold: bundles of at least this many octets are kept in files.
+            policy: what to evict when a quota is reached.
+            verify: check every page of a large database too (small ones are always checked).
+            on_corruption: raise, or rename a corrupt database and begin anew.
+
+        Raises:
+            CorruptionError: the database is corrupt and to be refused.
+            StoreError: another process has it open, or the folder cannot be written.
+        """
+        self.counters = StoreCounters()
+        self._quota, self._threshold = quota_bytes, payload_file_threshold
+        self._policy = policy or EvictionPolicy()
+        self._files: PayloadFiles | None = None
+        if path is None:
+            self._db = Database(None, verify=False)
+        else:
+            folder = Path(path)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise StoreError(f"{folder}: {error.strerror}; give the node a folder that it can write to") from error
+            self._db = self._open(folder / "bundles.sqlite", verify, on_corruption)
+            self._files = PayloadFiles(folder / "payloads")
+            self.counters.orphans = self._files.remove_orphans(
+                {name for (name,) in self._db.read("SELECT file FROM bundles WHERE file IS NOT NULL")}
+            )
+        self._uncommitted: list[int] = []
+        self._changed_usage: set[str] = set()
+        self._usage: dict[str, list[int]] = {
+            tenant: [bundles, size] for tenant, bundles, size in self._db.read("SELECT * FROM usage")
+        }
+        self._size = sum(size for _, size in self._usage.values())
+        self._usage_known = True
+
+    def _open(self, file: Path, verify: bool, on_corruption: str) -> Database:
+        try:
+            return Database(file, verify=verify)
+        except CorruptionError:
+            if on_corruption != "set_aside":
+                raise
+            number = 1
+            while (aside := file.with_name(f"{file.name}.corrupt-{number}")).exists():
+                number += 1
+            file.rename(aside)
+            for suffix in ("-wal", "-shm"):
+                file.with_name(file.name + suffix).unlink(missing_ok=True)
+            self.counters.set_aside += 1
+            return Database(file, verify=False)
+
+    # Bundles
+
+    def add(
+        self,
+        data: bytes,
+        *,
+        bundle_id: bytes,
+        source: str,
+        destination: str,
+        service_class: int,
+        expiry: float,
+        now: float,
+        tenant: str = "",
+        state: BundleState = BundleState.QUEUED,
+        received_from: str = "",
+    ) -> Added:
+        """Store a bundle, unless its ID has been seen; durable after the next `commit`.
+
+        Args:
+            data: the encoded bundle.
+            bundle_id: `BundleId.key`.
+            source: endpoint ID.
+            destination: endpoint ID.
+            service_class: 0 (critical) to 3 (bulk).
+            expiry: mission time, seconds, when it expires; its ID is remembered until then.
+            now: mission time, seconds.
+            tenant: whose quota it counts against.
+            state: where it stands.
+            received_from: node ID of the previous node.
+
+        Returns:
+            Its key, or None for a duplicate, and what was evicted for it.
+
+        Raises:
+            StorageFullError: no room within the quotas, or the disk is full.
+            StoreError: the database failed.
+        """
+        if self._db.read("SELECT 1 FROM seen WHERE id = ?", (bundle_id,)):
+            self.counters.duplicates += 1
+            return Added(None)
+        size = len(data)
+        evicted = self._make_room(size, tenant, service_class, now)
+        try:
+            file = None if self._files is None or size < self._threshold else self._files.write(data)
+            self._db.write("INSERT INTO seen VALUES (?, ?, 0)", (bundle_id, expiry), keep=False)
+            row = (bundle_id, source, destination, int(service_class), size, expiry, tenant, state.value, received_from)
+            stored = (now, google_crc32c.value(data), file, data if size <= _INLINE else None)
+            key = self._db.write(_INSERT, row + stored, keep=False).lastrowid
+            if file is None and size > _INLINE:
+                self._db.write("INSERT INTO octets VALUES (?, ?)", (key, data), keep=False)
+        except (sqlite3.Error, OSError) as error:
+            raise self._undo(error) from error
+        if key is None:
+            raise StoreError("SQLite gave no key to a new bundle")
+        self._uncommitted.append(key)
+        self._account(tenant, 1, size)
+        self.counters.added += 1
+        return Added(key, evicted)
+
+    def load(self, key: int) -> bytes:
+        """The encoded bundle.
+
+        Raises:
+            UnknownBundleError: no bundle has this key.
+            CorruptionError: its octets are not those that were stored; delete it.
+        """
+        rows = self._db.read("SELECT checksum, file, data FROM bundles WHERE key = ?", (key,))
+        if not rows:
+            raise UnknownBundleError(f"no bundle {key} in the store")
+        checksum, file, data = rows[0]
+        if file is None and data is None:
+            data = b"".join(octets for (octets,) in self._db.read("SELECT data FROM octets WHERE key = ?", (key,)))
+        if file is not None and self._files is not None:
+            try:
+                data = self._files.read(file)
+            except OSError as error:
+                self.counters.corrupt_bundles += 1
+                raise CorruptionError(f"payload file {file} of bundle {key}: {error.strerror}") from error
+        if google_crc32c.value(data) != checksum:
+            self.counters.corrupt_bundles += 1
+            raise CorruptionError(f"bundle {key} does not fit its checksum")
+        return bytes(data)
+
+    def record(self, key: int) -> BundleRecord:
+        """What is known of a bundle. Raises UnknownBundleError."""
+        rows = self._db.read(f"SELECT {_COLUMNS} FROM bundles WHERE key = ?", (key,))  # noqa: S608
+        if not rows:
+            raise UnknownBundleError(f"no bundle {key} in the store")
+        return _record(rows[0])
+
+    def set_state(self, key: int, state: BundleState, handler: str = "") -> None:
+        """Note where a bundle stands, and with which neighbour or application. A key that is gone is ignored."""
+        self._write("UPDATE bundles SET state = ?, handler = ? WHERE key = ?", (state.value, handler, key))
+
+    def delete(self, key: int, *, forget: bool = False) -> None:
+        """Delete a bundle that has been forwarded, delivered or given up. A key that is gone is ignored.
+
+        Args:
+            key: of the bundle.
+            forget: accept it again when it comes again.
+        """
+        rows = self._db.read("SELECT id, tenant, size, file FROM bundles WHERE key = ?", (key,))
+        if rows:
+            self._remove(key, *rows[0], forget=forget)
+
+    def _remove(self, key: int, bundle_id: bytes, tenant: str, size: int, file: str | None, *, forget: bool) -> None:
+        self._write("DELETE FROM bundles WHERE key = ?", (key,))
+        if file is None and size > _INLINE:
+            self._write("DELETE FROM octets WHERE key = ?", (key,))
+        if forget:
+            self._write("DELETE FROM seen WHERE id = ?", (bundle_id,))
+        self._account(tenant, -1, -size)
+        if file is not None and self._files is not None:
+            self._files.doom(file)
+
+    def expire(self, now: float, limit: int = 1000) -> list[BundleRecord]:
+        """Delete bundles that expire at or before `now` (mission time, seconds), and forget as many old IDs.
+
+        Bundles in the hands of an application stay, until it confirms or releases them.
+
+        Args:
+            now: mission time, seconds.
+            limit: bundles at a time; call again while it returns so many.
+        """
+        expired: list[BundleRecord] = []
+        for service_class in range(4):
+            rows = self._db.read(
+                f"SELECT {_COLUMNS}, file FROM bundles WHERE service_class = ? AND expiry <= ? AND state != ?"  # noqa: S608
+                " ORDER BY expiry LIMIT ?",
+                (service_class, now, BundleState.DELIVERING.value, limit - len(expired)),
+            )
+            for row in rows:
+                record = _record(row[:12])
+                self._remove(record.key, record.id, record.tenant, record.size, row[12], forget=False)
+                expired.append(record)
+        self.counters.expired += len(expired)
+        old = "SELECT id FROM seen WHERE expiry <= ? ORDER BY expiry LIMIT ?"
+        if self._db.read("SELECT 1 FROM seen WHERE expiry <= ? LIMIT 1", (now,)):
+            self._write(f"DELETE FROM seen WHERE id IN ({old})", (now, limit))  # noqa: S608
+        return expired
+
+    def next_expiry(self) -> float | None:
+        """Mission time, seconds, when `expire` next has a bundle to delete; None in an empty store."""
+        times = [
+            self._db.read(
+                "SELECT expiry FROM bundles WHERE service_class = ? AND state != ? ORDER BY expiry LIMIT 1",
+                (service_class, BundleState.DELIVERING.value),
+            )
+            for service_class in range(4)
+        ]
+        return min((rows[0][0] for rows in times if rows), default=None)
+
+    def iterate(self, *states: BundleState, page: int = 256) -> Iterator[BundleRecord]:
+        """Bundles in any of the states, each state by class, the most urgent first, and in order of arrival.
+
+        The store may be changed meanwhile: a bundle that leaves the state is not shown, one that enters it may be.
+
+        Args:
+            states: which; a node that restarts asks for QUEUED and FORWARDING.
+            page: records in memory at a time.
+        """
+        for state in states:
+            for service_class in range(4):
+                after = 0
+                while True:
+                    rows = self._db.read(
+                        f"SELECT {_COLUMNS} FROM bundles"  # noqa: S608
+                        " WHERE state = ? AND service_class = ? AND key > ? ORDER BY key LIMIT ?",
+                        (state.value, service_class, after, page),
+                    )
+                    yield from map(_record, rows)
+                    if len(rows) < page:
+                        break
+                    after = rows[-1][0]
+
+    # Duplicates and delivery
+
+    def seen(self, bundle_id: bytes) -> bool:
+        """Whether a bundle with this ID was accepted, also before a restart, and has not expired."""
+        return bool(self._db.read("SELECT 1 FROM seen WHERE id = ?", (bundle_id,)))
+
+    def begin_delivery(self, key: int, application: str) -> None:
+        """Note that the bundle is about to be handed to an application; commit before handing it over."""
+        self.set_state(key, BundleState.DELIVERING, application)
+
+    def confirm_delivery(self, key: int) -> bool:
+        """The application has taken the bundle: delete it and remember that, in one transaction.
+
+        Returns:
+            False when that had been confirmed before (or the bundle is gone).
+        """
+        rows = self._db.read("SELECT id, tenant, size, file FROM bundles WHERE key = ?", (key,))
+        if not rows:
+            return False
+        self._write("UPDATE seen SET delivered = 1 WHERE id = ?", (rows[0][0],))
+        self._remove(key, *rows[0], forget=False)
+        return True
+
+    def release_delivery(self, key: int) -> None:
+        """The application did not take the bundle: it awaits delivery again."""
+        self.set_state(key, BundleState.AWAITING_DELIVERY)
+
+    def delivered(self, bundle_id: bytes) -> bool:
+        """Whether an application of this node has confirmed the bundle with this ID."""
+        return bool(self._db.read("SELECT 1 FROM seen WHERE id = ? AND delivered = 1", (bundle_id,)))
+
+    def in_doubt(self) -> list[BundleRecord]:
+        """After a restart: bundles that an application was handed and may have taken.
+
+        Ask the application by bundle ID, or hand it over again marked as a possible repetition.
+        """
+        return list(self.iterate(BundleState.DELIVERING))
+
+    # Protocol state
+
+    def put(self, space: str, name: str, value: bytes) -> None:
+        """Keep a value of a protocol's own, in the same transaction as the bundles."""
+        self._write("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", (space, name, value))
+
+    def get(self, space: str, name: str) -> bytes | None:
+        """A value of a protocol, or None."""
+        rows = self._db.read("SELECT value FROM state WHERE space = ? AND name = ?", (space, name))
+        return bytes(rows[0][0]) if rows else None
+
+    def drop(self, space: str, name: str) -> None:
+        """Forget a value of a protocol."""
+        self._write("DELETE FROM state WHERE space = ? AND name = ?", (space, name))
+
+    def items(self, space: str) -> dict[str, bytes]:
+        """All values of a protocol."""
+        rows = self._db.read("SELECT name, value FROM state WHERE space = ? ORDER BY name", (space,))
+        return {name: bytes(value) for name, value in rows}
+
+    def reserve(self, space: str, name: str, count: int = 1) -> int:
+        """The first of `count` successive numbers that nobody has had, from 0; use them after the next commit.
+
+        Session and sequence numbers are taken so, many at a time, and are not reused after a restart.
+        """
+        value = self.get(space, name)
+        first = 0 if value is None else int.from_bytes(value, "big")
+        self.put(space, name, (first + count).to_bytes(8, "big"))
+        return first
+
+    # Transactions
+
+    @property
+    def dirty(self) -> bool:
+        """Whether `commit` has something to make durable."""
+        return self._db.dirty
+
+    def commit(self) -> None:
+        """Make all changes durable.
+
+        Raises:
+            StorageFullError: the disk is full or fails; its `lost` bundles are not stored.
+            StoreError: the database failed.
+        """
+        if not self._db.dirty:
+            return
+        try:
+            self._db.begin()
+            if not self._usage_known:
+                self._count_usage()
+            for tenant in self._changed_usage:
+                bundles, size = self._usage.get(tenant, (0, 0))
+                self._db.write("INSERT OR REPLACE INTO usage VALUES (?, ?, ?)", (tenant, bundles, size), keep=False)
+            if self._files is not None:
+                self._files.sync()
+            self._db.commit()
+        except (sqlite3.Error, OSError) as error:
+            raise self._undo(error) from error
+        if self._files is not None:
+            self._files.committed()
+        self._uncommitted.clear()
+        self._changed_usage.clear()
+        self._usage_known = True
+        self.counters.commits += 1
+
+    def close(self) -> None:
+        """Commit and close. Raises as `commit`; the store is closed all the same."""
+        try:
+            self.commit()
+        finally:
+            self._db.close()
+
+    def _write(self, sql: str, parameters: tuple[Any, ...]) -> None:
+        try:
+            self._db.write(sql, parameters, keep=True)
+        except sqlite3.Error as error:
+            raise self._undo(error) from error
+
+    def _undo(self, error: sqlite3.Error | OSError) -> StoreError:
+        """Undo the transaction and bring what is known in memory in line; returns what to raise."""
+        self.counters.failed_commits += 1
+        lost, self._uncommitted = self._uncommitted, []
+        self._usage_known = self._db.undo()
+        if self._files is not None:
+            self._files.rolled_back()
+        self._count_usage()
+        return self._db.explain(error, lost)
+
+    def _count_usage(self) -> None:
+        old = set(self._usage)
+        rows = self._db.read("SELECT tenant, COUNT(*), SUM(size) FROM bundles GROUP BY tenant")
+        self._usage = {tenant: [bundles, size] for tenant, bundles, size in rows}
+        self._size = sum(size for _, _, size in rows)
+        self._changed_usage = old | set(self._usage)
+
+    # Room
+
+    @property
+    def usage(self) -> Usage:
+        """Bundles and octets stored."""
+        return Usage(sum(bundles for bundles, _ in self._usage.values()), self._size)
+
+    def tenant_usage(self, tenant: str) -> Usage:
+        """Bundles and octets that a tenant has stored."""
+        return Usage(*self._usage.get(tenant, (0, 0)))
+
+    def _account(self, tenant: str, bundles: int, size: int) -> None:
+        usage = self._usage.setdefault(tenant, [0, 0])
+        usage[0] += bundles
+        usage[1] += size
+        self._size += size
+        self._changed_usage.add(tenant)
+
+    def _make_room(self, size: int, tenant: str, service_class: int, now: float) -> tuple[BundleRecord, ...]:
+        quota = self._policy.tenant_quota.get(tenant)
+        own = 0 if quota is None else max(0, self.tenant_usage(tenant).size + size - quota)
+        everyone = max(0, self._size + size - self._quota)
+        if not own and not everyone:
+            return ()
+        victims: dict[int, tuple[BundleRecord, str | None]] = {}
+        freed = self._choose(victims, own, service_class, now, tenant)
+        if freed >= own:
+            freed += self._choose(victims, everyone - freed, service_class, now, None)
+            if freed >= everyone:
+                for record, file in victims.values():
+                    self._remove(record.key, record.id, record.tenant, record.size, file, forget=True)
+                self.counters.evicted += len(victims)
+                return tuple(record for record, _ in victims.values())
+            quota = self._quota
+            held = f"{self._size} of {quota} bytes of the store"
+        else:
+            held = f"{self.tenant_usage(tenant).size} of {quota} bytes of tenant {tenant!r}"
+        self.counters.refused += 1
+        raise StorageFullError(
+            f"no room for {size} bytes of class {service_class}: {held} are taken, by bundles as urgent; "
+            "raise the quota, or send less"
+        )
+
+    def _choose(
+        self,
+        victims: dict[int, tuple[BundleRecord, str | None]],
+        needed: int,
+        service_class: int,
+        now: float,
+        tenant: str | None,
+    ) -> int:
+        """Add victims until `needed` bytes are freed; returns the bytes freed."""
+        freed = 0
+        lowest = service_class if self._policy.evict else 3
+        choices = [(held, now) for held in range(4)] + [(held, float("inf")) for held in range(3, lowest, -1)]
+        for held, expiry in choices:
+            after = (float("-inf"), 0)
+            while freed < needed:
+                rows = self._db.read(
+                    f"SELECT {_COLUMNS}, file FROM bundles WHERE service_class = ? AND expiry <= ?"  # noqa: S608
+                    " AND (expiry, key) > (?, ?) AND state IN (?, ?, ?) AND (? IS NULL OR tenant = ?)"
+                    " ORDER BY expiry, key LIMIT 64",
+                    (held, expiry, *after, *_EVICTABLE, tenant, tenant),
+                )
+                for row in rows:
+                    record = _record(row[:12])
+                    after = (record.expiry, record.key)
+                    if record.key not in victims and freed < needed:
+                        victims[record.key] = (record, row[12])
+                        freed += record.size
+                if len(rows) < 64:
+                    break
+        return freed
