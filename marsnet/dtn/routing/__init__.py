@@ -11,15 +11,23 @@ from marsnet.dtn.routing.api import (
     Router,
     RouteRequest,
 )
+from marsnet.dtn.routing.baselines import EpidemicRouter, StaticRouter
+from marsnet.dtn.routing.graph import SABR_MARGIN, Margin
+from marsnet.dtn.routing.sabr import SabrRouter
 
 __all__ = [
     "PRIORITIES",
+    "SABR_MARGIN",
     "Booking",
     "BookingState",
     "Decision",
+    "EpidemicRouter",
     "Forward",
+    "Margin",
     "NoRoute",
     "Reason",
     "RouteRequest",
     "Router",
+    "SabrRouter",
+    "StaticRouter",
 ]

@@ -1,7 +1,7 @@
 """What every router offers to a bundle node: requests, decisions, bookings and the `Router` protocol.
 
-A router is sans-IO. It takes mission time as an argument, answers at once, and owns the bookkeeping of contact volume. The
-node keeps each `Booking` beside its bundle and reports back what became of it:
+A router is sans-IO. It takes mission time as an argument, answers at once, and owns the bookkeeping of contact volume.
+The node keeps each `Booking` beside its bundle and reports back what became of it:
 
 * `consume` when the bundle left on the contact that the decision named;
 * `release` when it will not (expired, deleted, sent on another contact);
@@ -13,9 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from enum import IntEnum, StrEnum
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from marsnet.plan.types import Contact, ContactPlan, Range
+
+if TYPE_CHECKING:
+    from marsnet.dtn.routing.graph import Slot
 
 PRIORITIES = 4
 """Priority levels: 0 critical, 1 expedited, 2 normal, 3 bulk. The lower number goes first."""
@@ -69,7 +72,12 @@ class Booking:
     __slots__ = ("contacts", "key", "priority", "size", "slots", "state")
 
     def __init__(
-        self, key: Hashable, size: int, priority: int, contacts: tuple[Contact, ...], slots: tuple[object, ...] = ()
+        self,
+        key: Hashable,
+        size: int,
+        priority: int,
+        contacts: tuple[Contact, ...],
+        slots: tuple[Slot, ...],
     ) -> None:
         self.key, self.size, self.priority = key, size, priority
         self.contacts, self.slots = contacts, slots
@@ -108,7 +116,7 @@ class Reason(StrEnum):
     LOCAL = "destination is this node"
     UNKNOWN = "destination is in no contact"
     EXPIRED = "bundle has expired"
-    UNREACHABLE = "no sequence of contacts reaches the destination"
+    UNREACHABLE = "no sequence of contacts reaches the destination through a neighbour that is allowed"
     LATE = "no route arrives before the bundle expires"
     VOLUME = "no route has the volume left"
 
@@ -118,8 +126,8 @@ class NoRoute(NamedTuple):
 
     Attributes:
         reason: the first obstacle, in the order of `Reason`.
-        fits: with `Reason.VOLUME`, the bytes that the earliest route still takes: a fragment of at most this size on the
-            wire has a route. 0 when there is none.
+        fits: with `Reason.VOLUME` and `Reason.LATE`, the bytes that the earliest route still delivers in time: a
+            fragment of at most this size on the wire has a route. 0 when there is none.
     """
 
     reason: Reason

@@ -1,0 +1,139 @@
+"""Cached routes to one destination, in order of arrival, extended on demand.
+
+The list serves bundles of one destination, priority, size class and set of forbidden next hops. It is computed without
+backlog and for the smallest size of its class, so each route's arrival in it is a lower bound for every bundle of the
+class at any later time. A bundle's own projected arrival is computed per bundle; once it is no later than the bound of
+all routes that follow, the route is the best there is, and nothing need be searched.
+
+Routes beyond the first come from Lawler's partition ("A procedure for computing the K best solutions", 1972) applied
+to paths (Yen 1971): each contact of a found route becomes an anchor in turn, what comes before it is kept, and the
+best way on without it is a new route. The anchored sets are disjoint, so the order is complete: no route is skipped,
+as happens when only the first-ending contact is suppressed.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from itertools import count
+
+from marsnet.dtn.routing.graph import CacheKey, ContactGraph, Slot
+from marsnet.dtn.routing.search import Bundle, Origin, search
+from marsnet.plan.types import Contact
+
+_NEVER = float("inf")
+
+
+class Path:
+    """A cached route.
+
+    Attributes:
+        slots: its contacts, with their bookkeeping.
+        contacts: the same as the plan states them.
+        neighbour: next hop.
+        hops: number of contacts.
+        ends: when its first-ending contact ends, seconds (termination time, CCSDS 734.3-B-1 section 2.3.2.1).
+        number: ipn node number of the next hop.
+        bound: (arrival, hops) that no bundle of the class is better with, on this route or on a later one of the list.
+    """
+
+    __slots__ = ("bound", "contacts", "ends", "hops", "neighbour", "number", "slots")
+
+    def __init__(self, graph: ContactGraph, slots: tuple[Slot, ...], arrival: float) -> None:
+        self.slots = slots
+        self.bound = (arrival, len(slots))
+        self.contacts: tuple[Contact, ...] = tuple(slot.contact for slot in slots)
+        self.neighbour = self.contacts[0].target
+        self.hops = len(slots)
+        self.ends = min(contact.end for contact in self.contacts)
+        self.number = graph.numbers[slots[0].target]
+
+
+class Candidates:
+    """The list.
+
+    Attributes:
+        key: its key in the router's cache.
+        bundle: what it was searched for.
+        paths: found so far, in order of arrival.
+        bound: (arrival, hops) that no route beyond the list is better than.
+        second: (arrival, hops) that no route but the first of the list is better than.
+        horizon: contacts that were added later may improve on arrivals after this time, so the list proves nothing
+            there.
+    """
+
+    __slots__ = (
+        "_branch",
+        "_frontier",
+        "_graph",
+        "_serial",
+        "_source",
+        "_time",
+        "bound",
+        "bundle",
+        "horizon",
+        "key",
+        "paths",
+        "second",
+    )
+
+    def __init__(self, graph: ContactGraph, source: int, now: float, bundle: Bundle, key: CacheKey) -> None:
+        self.key, self.bundle = key, bundle
+        self.paths: list[Path] = []
+        self.horizon = _NEVER
+        self._graph, self._source, self._time = graph, source, now
+        self._frontier: list[tuple[float, int, int, tuple[Slot, ...], int, frozenset[Slot]]] = []
+        self._branch: tuple[tuple[Slot, ...], int, frozenset[Slot]] | None = None
+        self._serial = count()
+        self.bound: tuple[float, int] = (_NEVER, 0)
+        self._spur((), 0, frozenset())
+        self._advance()
+        self.second = self.bound
+
+    def _advance(self) -> None:
+        """Move the best of the frontier to the list. What follows it is bounded by it until it is branched."""
+        if self._frontier:
+            arrival, hops, _, slots, kept, without = heappop(self._frontier)
+            self.paths.append(Path(self._graph, slots, arrival))
+            self._branch = (slots, kept, without)
+            self.bound = (arrival, hops)
+
+    def tighten(self) -> bool:
+        """Branch the last path, if it is not yet. Returns: whether the bound may have risen."""
+        if self._branch is None:
+            return False
+        slots, kept, without = self._branch
+        self._branch = None
+        for anchor in range(kept, len(slots)):
+            self._spur(slots, anchor, (without if anchor == kept else frozenset()) | {slots[anchor]})
+        self.bound = self._frontier[0][:2] if self._frontier else (_NEVER, 0)
+        if len(self.paths) == 1:
+            self.second = self.bound
+        return True
+
+    def extend(self) -> bool:
+        """Append the next path. Returns: whether there is one."""
+        self.tighten()
+        before = len(self.paths)
+        self._advance()
+        return len(self.paths) > before
+
+    def _spur(self, slots: tuple[Slot, ...], anchor: int, without: frozenset[Slot]) -> None:
+        prefix = slots[:anchor]
+        node, time, size = self._source, self._time, self.bundle.size
+        closed = []
+        for slot in prefix:
+            closed.append(node)
+            time = slot.arrival((slot.start if slot.start > time else time) + size * slot.pace)
+            node = slot.target
+        passed: set[Slot] = set()
+        found = search(self._graph, Origin(node, time, closed, without), self.bundle, loaded=False, passed=passed)
+        for slot in passed:
+            slot.blocked.add(self.key)
+        if found is not None:
+            item = (found.arrival, anchor + found.hops, next(self._serial), prefix + found.slots, anchor, without)
+            heappush(self._frontier, item)
+
+    def uses(self, slots: set[Slot]) -> bool:
+        """Whether a route that was found, listed or not, has one of the contacts."""
+        listed = any(not slots.isdisjoint(path.slots) for path in self.paths)
+        return listed or any(not slots.isdisjoint(item[3]) for item in self._frontier)

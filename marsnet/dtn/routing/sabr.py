@@ -1,0 +1,222 @@
+"""Schedule-aware bundle routing (CCSDS 734.3-B-1) at one node."""
+
+from __future__ import annotations
+
+from marsnet.dtn.routing.api import Booking, Decision, Forward, NoRoute, Reason, RouteRequest
+from marsnet.dtn.routing.base import PlannedRouter
+from marsnet.dtn.routing.candidates import Candidates, Path
+from marsnet.dtn.routing.graph import SABR_MARGIN, CacheKey, Change, Margin, Slot
+from marsnet.dtn.routing.search import Bundle, Origin, capacity, opportunity, project, search
+from marsnet.plan.types import ContactPlan
+
+_NEVER = float("inf")
+_MAX_PATHS = 16
+"""Cached routes examined for a bundle before one exact search is cheaper."""
+_MAX_ENTRIES = 10_000
+"""Cached lists of routes."""
+
+_Choice = tuple[float, float, Path]
+"""Start, arrival, route."""
+
+
+class SabrRouter(PlannedRouter):
+    """The route of the earliest projected arrival for every bundle, with its volume booked on every contact.
+
+    Args:
+        node: name of this node.
+        plan: contacts and ranges.
+        margin: added to the light time of every hop.
+        copies: how many disjoint routes a critical bundle takes at most.
+
+    Raises:
+        InputError: when a contact of the plan has no range.
+    """
+
+    def __init__(self, node: str, plan: ContactPlan, *, margin: Margin = SABR_MARGIN, copies: int = 2) -> None:
+        super().__init__(node, plan, margin)
+        self._copies = copies
+        # None marks a key that was asked for once: a list is worth building from the second time on.
+        self._cache: dict[CacheKey, Candidates | None] = {}
+
+    def route(self, bundle: RouteRequest, now: float) -> Decision:
+        """Decide and book.
+
+        Raises:
+            InputError: when the size is not positive or the priority is none of 0..3.
+        """
+        destination, size, priority, expires, previous_hop, excluded, critical, key = bundle
+        if key is not None:
+            self._ledger.release_key(key)
+        if self._ledger.freed:
+            self._forget_freed()
+        shift = size.bit_length() - 3
+        least = size >> shift << shift if shift > 0 else size
+        entry_key = (destination, least, priority, previous_hop, excluded)
+        entry = self._cache.get(entry_key)
+        if entry is not None and entry.paths and not critical:
+            path = entry.paths[0]
+            first = path.slots[0]
+            start = (now if now > first.start else first.start) + first.pending[priority] * first.pace
+            arrival = project(path.slots, start, size, priority)
+            if (
+                arrival is not None
+                and arrival <= expires
+                and arrival <= entry.horizon
+                and (arrival, path.hops) <= entry.second
+            ):
+                return [self._book(bundle, path.contacts, path.slots, (start, arrival), now)]
+        obstacle = self._admit(bundle, now)
+        if obstacle is not None:
+            return obstacle
+        if critical:
+            return self.routes_disjoint(bundle, self._copies, now) or self._explain(bundle, now)
+        choice = self._choose(bundle, entry_key, now)
+        if choice is None or choice[1] > expires:
+            return self._explain(bundle, now)
+        start, arrival, path = choice
+        return [self._book(bundle, path.contacts, path.slots, (start, arrival), now)]
+
+    def routes_disjoint(self, bundle: RouteRequest, count: int, now: float) -> list[Forward]:
+        """Book up to `count` routes that share neither a link nor, where possible, a node between the ends.
+
+        Each is the earliest that avoids those before it (greedy: this need not find the largest set that exists).
+        Routes that share nodes but no link are taken only when no route avoids the nodes. Routes that arrive too late
+        are left out. Live bookings of the bundle's key are released first.
+        """
+        chosen: list[Forward] = []
+        if self._admit(bundle, now) is not None:
+            return chosen
+        request = self._request(bundle, bundle.size)
+        closed: set[int] = set()
+        here = self._graph.index[self._node]
+        while len(chosen) < count:
+            found = search(self._graph, Origin(here, now, tuple(closed)), request, loaded=True)
+            if found is None or found.arrival > bundle.expires:
+                if not closed:
+                    break
+                closed = set()
+                continue
+            route = tuple(slot.contact for slot in found.slots)
+            times = (opportunity(found.slots[0], bundle.priority, now), found.arrival)
+            chosen.append(self._book(bundle, route, found.slots, times, now))
+            closed |= {slot.target for slot in found.slots[:-1]}
+            request = request._replace(shut=request.shut | {(slot.source, slot.target) for slot in found.slots})
+        return sorted(chosen, key=lambda forward: forward.arrival)
+
+    def update(self, plan: ContactPlan, now: float) -> list[Booking]:
+        """Take a new plan. Returns: live bookings with a contact that changed or vanished, void.
+
+        Cached routes survive when none of their contacts changed, and hold for arrivals before the first contact that
+        is new.
+        """
+        numbers = self._graph.numbers
+        change = self._graph.load(plan, now)
+        if numbers != self._graph.numbers[: len(numbers)]:
+            self._cache.clear()
+        return self._apply(change)
+
+    def _choose(self, bundle: RouteRequest, key: CacheKey, now: float) -> _Choice | None:
+        """The best route, regardless of expiry."""
+        if key not in self._cache:
+            if len(self._cache) >= _MAX_ENTRIES:
+                del self._cache[next(iter(self._cache))]
+            self._cache[key] = None
+            return self._search(bundle, now)
+        entry = self._cache[key]
+        if entry is None or self._stale(entry, now):
+            entry = self._build(bundle, key, now)
+        choice = self._select(entry, bundle, now)
+        if entry.horizon < (_NEVER if choice is None else choice[1]):
+            return self._select(self._build(bundle, key, now), bundle, now)
+        return choice
+
+    def _select(self, entry: Candidates, bundle: RouteRequest, now: float) -> _Choice | None:
+        """The best of a list for one bundle, extending the list until nothing beyond it can be better."""
+        size, priority = bundle.size, bundle.priority
+        best: _Choice | None = None
+        rank: tuple[float, int, float, float] = (_NEVER, 0, 0.0, 0.0)
+        position = 0
+        while True:
+            if position < len(entry.paths):
+                if rank[:2] <= entry.paths[position].bound:
+                    return best
+            elif rank[:2] <= entry.bound:
+                return best
+            elif position and entry.tighten():
+                continue
+            elif position >= _MAX_PATHS:
+                return self._search(bundle, now)
+            elif not entry.extend():
+                return best
+            path = entry.paths[position]
+            position += 1
+            start = opportunity(path.slots[0], priority, now)
+            arrival = project(path.slots, start, size, priority)
+            if arrival is not None:
+                # CCSDS 734.3-B-1 section 3.2.8.1.4: arrival, hops, latest termination, lowest number of the next hop.
+                this = (arrival, path.hops, -path.ends, path.number)
+                if this < rank:
+                    best, rank = (start, arrival, path), this
+
+    def _search(self, bundle: RouteRequest, now: float) -> _Choice | None:
+        request = self._request(bundle, bundle.size)
+        found = search(self._graph, Origin(self._graph.index[self._node], now), request, loaded=True)
+        if found is None:
+            return None
+        path = Path(self._graph, found.slots, found.arrival)
+        return opportunity(path.slots[0], bundle.priority, now), found.arrival, path
+
+    def _build(self, bundle: RouteRequest, key: CacheKey, now: float) -> Candidates:
+        entry = Candidates(self._graph, self._graph.index[self._node], now, self._request(bundle, key[1]), key)
+        self._cache[key] = entry
+        return entry
+
+    def _stale(self, entry: Candidates, now: float) -> bool:
+        """Whether the first route of a list is over or full for every bundle of its class."""
+        if not entry.paths:
+            return False
+        slots, size = entry.paths[0].slots, entry.bundle.size
+        return project(slots, max(now, slots[0].start), size, entry.bundle.priority) is None
+
+    def _request(self, bundle: RouteRequest, size: float) -> Bundle:
+        """The request in node indices."""
+        index = self._graph.index
+        here = index[self._node]
+        barred = bundle.excluded if bundle.previous_hop is None else bundle.excluded | {bundle.previous_hop}
+        shut = frozenset((here, index[name]) for name in barred if name in index)
+        return Bundle(index[bundle.destination], size, bundle.priority, shut)
+
+    def _explain(self, bundle: RouteRequest, now: float) -> NoRoute:
+        """Why nothing arrives in time, and how much would."""
+        request = self._request(bundle, 0.0)
+        origin = Origin(self._graph.index[self._node], now)
+        passed: set[Slot] = set()
+        empty = search(self._graph, origin, request, loaded=False, passed=passed)
+        if empty is None:
+            return NoRoute(Reason.UNREACHABLE if all(slot.down for slot in passed) else Reason.VOLUME)
+        if empty.arrival > bundle.expires:
+            return NoRoute(Reason.LATE)
+        reason = Reason.VOLUME if self._search(bundle, now) is None else Reason.LATE
+        found = search(self._graph, origin, request._replace(size=1.0), loaded=True)
+        if found is None or found.arrival > bundle.expires:
+            return NoRoute(reason)
+        start = opportunity(found.slots[0], bundle.priority, now)
+        return NoRoute(reason, capacity(found.slots, start, bundle.size, bundle.priority, bundle.expires))
+
+    def _apply(self, change: Change) -> list[Booking]:
+        void = super()._apply(change)
+        self._withdraw({*change.gone, *change.touched})
+        for entry in self._cache.values():
+            if entry is not None:
+                entry.horizon = min(entry.horizon, change.opened)
+        return void
+
+    def _withdraw(self, slots: set[Slot]) -> None:
+        """Forget the cached lists in which a route uses one of the contacts."""
+        if slots:
+            for key in [key for key, entry in self._cache.items() if entry is not None and entry.uses(slots)]:
+                del self._cache[key]
+
+    def _forget_freed(self) -> None:
+        for key in self._ledger.collect():
+            self._cache.pop(key, None)
