@@ -1,0 +1,173 @@
+"""The lab's side of the controllers: write their settings, start and stop them, connect switches, ask them things."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import urllib.error
+import urllib.request
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import marsnet
+from marsnet.clock import MissionClock
+from marsnet.errors import EnvironmentLacksError, InputError
+from marsnet.worlds.lab import namespace, services, spec, switches
+from marsnet.worlds.lab.spec import Segment
+
+if TYPE_CHECKING:
+    from marsnet.worlds.lab.lab import Lab
+
+_READY_TIMEOUT = 30.0
+
+
+class Controllers:
+    """Both controllers of a lab.
+
+    Args:
+        lab: the lab.
+        folder: folder with `launcher.py`; None for the one beside the package.
+    """
+
+    def __init__(self, lab: Lab, folder: Path | None) -> None:
+        self._lab = lab
+        self._launcher = (folder or Path(marsnet.__file__).resolve().parent.parent / "controllers") / "launcher.py"
+
+    def start(self, plan: Path, clock: MissionClock, guard: float) -> None:
+        """Start the controller of each segment that has nodes, and wait until every switch forwards by the plan."""
+        if not self._launcher.exists():
+            raise EnvironmentLacksError(f"there is no {self._launcher}", fix="run marsnet from its source tree")
+        folder = self._folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(plan, folder / "plan.json")
+        segments = self.segments()
+        for segment in segments:
+            self._settings(segment).write_text(json.dumps(self._document(segment, clock, guard), indent=1))
+        for segment in segments:
+            self._launch(segment)
+        self._connect()
+        for segment in segments:
+            self.wait_ready(segment)
+
+    def segments(self) -> list[Segment]:
+        """The segments that have nodes."""
+        present = {node.segment for node in self._lab.nodes.values()}
+        return [segment for segment in spec.SEGMENTS if segment in present]
+
+    def start_one(self, segment: Segment) -> None:
+        """Start the controller of a segment with the settings it had, and wait until its switches are up to date."""
+        self._launch(segment)
+        self.wait_ready(segment)
+
+    def stop(self, segment: Segment) -> None:
+        """End the controller of a segment."""
+        state = self._lab.state
+        known = state.services.get(f"controller-{segment}")
+        inode = namespace.inode(self._lab.namespace)
+        if known is None or inode is None:
+            raise InputError(f"no controller of segment {segment!r} runs", remedy="start the controllers first")
+        services.stop(int(known["pid"]), inode)
+        state.forget(f"controller-{segment}")
+
+    def replace_plan(self, plan: str) -> None:
+        """Give both controllers another plan (JSON), which holds from now on."""
+        for segment in self.segments():
+            self.request(segment, "PUT", "/plan", plan.encode())
+        (self._folder() / "plan.json").write_text(plan)
+
+    def wait_ready(self, segment: Segment) -> None:
+        """Wait until every switch of the segment forwards by the plan.
+
+        Raises:
+            services.ServiceError: when that takes too long.
+        """
+        try:
+            self.request(segment, "GET", f"/ready?timeout={_READY_TIMEOUT:g}")
+        except urllib.error.HTTPError as error:
+            answer = error.read().decode()
+            raise services.ServiceError(f"switches of segment {segment} are not ready: {answer}") from error
+
+    def state(self, segment: Segment) -> dict[str, Any]:
+        """What the controller does at this moment: connections, ports by destination, next deadline."""
+        answer: dict[str, Any] = json.loads(self.request(segment, "GET", "/state"))
+        return answer
+
+    def metrics(self, segment: Segment) -> str:
+        """The controller's metrics in Prometheus' text format."""
+        return self.request(segment, "GET", "/metrics").decode()
+
+    def request(self, segment: Segment, method: str, path: str, body: bytes | None = None) -> bytes:
+        """Body of the answer to a request to a controller's HTTP interface.
+
+        Raises:
+            urllib.error.HTTPError: when the controller refuses.
+            services.ServiceError: when it does not answer.
+        """
+        url = f"http://127.0.0.1:{spec.CONTROLLER_API_PORTS[segment]}{path}"
+        request = urllib.request.Request(url, data=body, method=method)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with namespace.inside(self._lab.namespace), opener.open(request, timeout=_READY_TIMEOUT + 5) as answer:
+                content: bytes = answer.read()
+        except urllib.error.HTTPError:
+            raise
+        except OSError as error:
+            raise services.ServiceError(f"the controller of segment {segment} does not answer: {error}") from error
+        return content
+
+    def _folder(self) -> Path:
+        return self._lab.run_dir / "controllers"
+
+    def _settings(self, segment: Segment) -> Path:
+        return self._folder() / f"{segment}.json"
+
+    def _document(self, segment: Segment, clock: MissionClock, guard: float) -> dict[str, Any]:
+        nodes = list(self._lab.nodes.values())
+        ports = spec.ports_of(nodes, list(self._lab.links.values()))
+        return {
+            "segment": segment,
+            "openflow_port": spec.CONTROLLER_PORTS[segment],
+            "api_port": spec.CONTROLLER_API_PORTS[segment],
+            "plan": str(self._folder() / "plan.json"),
+            "clock": asdict(clock),
+            "guard": guard,
+            "switches": [
+                {
+                    "node": node.name,
+                    "number": node.number,
+                    "segment": node.segment,
+                    "address": spec.data_address(node.number),
+                    "host_port": spec.HOST_PORT,
+                    "ports": [
+                        {"number": port.number, "link": port.link, "peer": port.peer} for port in ports[node.name]
+                    ],
+                }
+                for node in nodes
+            ],
+        }
+
+    def _launch(self, segment: Segment) -> None:
+        log = self._folder() / f"{segment}.log"
+        with namespace.inside(self._lab.namespace):
+            pid, _ = services.start(
+                [sys.executable, str(self._launcher), str(self._settings(segment))], log, r"\blistening\b"
+            )
+        self._lab.state.record(
+            f"controller-{segment}",
+            {
+                "pid": pid,
+                "log": str(log),
+                "openflow": f"127.0.0.1:{spec.CONTROLLER_PORTS[segment]}",
+                "http": f"127.0.0.1:{spec.CONTROLLER_API_PORTS[segment]}",
+            },
+        )
+
+    def _connect(self) -> None:
+        """Tell every switch its controller; it calls at once, and again every second at most when it is lost."""
+        words: list[str] = []
+        for node in self._lab.nodes.values():
+            name, target = spec.switch_name(node.number), f"tcp:127.0.0.1:{spec.CONTROLLER_PORTS[node.segment]}"
+            words += ["--", "set-controller", name, target, "--", "set", "controller", name, "max_backoff=1000"]
+        switches.vsctl(self._lab.runtime, *words)

@@ -1,0 +1,268 @@
+"""A lab: containers, switches, links, controllers and Prometheus in a network namespace of their own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from marsnet.clock import MissionClock
+from marsnet.errors import InputError
+from marsnet.worlds.lab import cleanup, namespace, network, spec, state, switches
+from marsnet.worlds.lab.containers import Containers
+from marsnet.worlds.lab.control import Controllers
+from marsnet.worlds.lab.spec import LinkSpec, NodeSpec, Segment
+from marsnet.worlds.lab.state import LabState
+
+Progress = Callable[[str], None]
+"""Is told, before each step of building, what comes next."""
+
+
+class Lab:
+    """One emulated network.
+
+    `up` moves the calling thread into the lab's network namespace, and threads and processes that it starts follow it
+    there: call it in a process, or at least a thread, that is the lab's alone. Every other method works from any
+    thread of any process on the machine, as long as the lab is up and was described by the same nodes and links.
+
+    Args:
+        name: lower-case letters, digits and hyphens; labels and names of everything derive from it.
+        nodes: the nodes.
+        links: the links.
+        run_dir: directory for logs, settings and measurements.
+        run: name of the run, as a label of the containers.
+        delay_line: whether links obey a delay line; without, they are plain and immediate.
+        controllers: folder of the controllers; None for the one beside the package.
+
+    Raises:
+        InputError: when names, numbers or ends of links do not fit together.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        nodes: Sequence[NodeSpec],
+        links: Sequence[LinkSpec],
+        *,
+        run_dir: Path,
+        run: str = "",
+        delay_line: bool = True,
+        controllers: Path | None = None,
+    ) -> None:
+        self.name = spec.check_lab_name(name)
+        spec.check_topology(nodes, links)
+        self.nodes = {node.name: node for node in nodes}
+        self.links = {link.name: link for link in links}
+        self.run_dir, self.run, self.delay_line = run_dir.resolve(), run, delay_line
+        self.network: Any = None
+        self.containers = Containers(name, run)
+        self.controllers = Controllers(self, controllers)
+        self._home: int | None = None
+
+    @property
+    def namespace(self) -> str:
+        """Name of the lab's network namespace."""
+        return spec.namespace_name(self.name)
+
+    @property
+    def runtime(self) -> Path:
+        """Directory of sockets, pid files and state."""
+        return spec.runtime_dir(self.name)
+
+    @property
+    def state(self) -> LabState:
+        """What the lab remembers of itself.
+
+        Raises:
+            InputError: when it is not up.
+        """
+        found = state.load(self.name)
+        if found is None:
+            raise InputError(f"lab {self.name!r} is not up", remedy="start it with 'marsnet up'")
+        return found
+
+    # Life
+
+    def up(self, progress: Progress = lambda step: None) -> bool:
+        """Build the lab and enter its namespace.
+
+        Returns:
+            True when it was built; False when it was up already, with the same topology.
+
+        Raises:
+            EnvironmentLacksError: when a program, an image or a privilege is missing.
+            InputError: when a lab of that name is up with another topology, or lies half-built.
+        """
+        namespace.require_root()
+        if self._is_up():
+            self.enter()
+            return False
+        try:
+            namespace.create(self.namespace)
+        except FileExistsError as error:
+            raise self._left_over("its namespace exists") from error
+        try:
+            self._build(progress)
+        except BaseException:
+            self.down()
+            raise
+        return True
+
+    def _is_up(self) -> bool:
+        found = state.load(self.name)
+        if found is None:
+            return False
+        if found.digest != spec.digest(list(self.nodes.values()), list(self.links.values())):
+            raise InputError(
+                f"lab {self.name!r} is up with another topology",
+                remedy=f"take it down first: marsnet down {self.name}, or give this one another name",
+            )
+        holders = {node for (node, role), word in self.containers.status().items()
+                   if role == spec.ROLE_HOLDER and word == "running"}  # fmt: skip
+        if namespace.inode(self.namespace) is None or holders != set(self.nodes):
+            raise self._left_over("parts of it are gone")
+        return True
+
+    def _left_over(self, why: str) -> InputError:
+        return InputError(
+            f"lab {self.name!r} is half there: {why}", remedy=f"clear it away first: marsnet down {self.name}"
+        )
+
+    def _build(self, progress: Progress) -> None:
+        nodes, links = list(self.nodes.values()), list(self.links.values())
+        self.enter()
+        self.runtime.mkdir(parents=True)
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        for node in nodes:
+            if node.state_dir is not None:
+                node.state_dir.mkdir(parents=True, exist_ok=True)
+        progress("containers")
+        hosts = {node.name: spec.data_address(node.number) for node in nodes}
+        holder_pids = self.containers.start_holders(nodes, hosts)
+        self.containers.create_nodes(nodes)
+        progress("switches")
+        switches.start_daemons(self.runtime)
+        datapath = switches.detect_datapath()
+        progress("links")
+        self.network = network.build(
+            nodes,
+            links,
+            holder_pids,
+            runtime=self.runtime,
+            datapath=datapath,
+            make_link=self._link_maker(),
+        )
+        network.build_management(nodes, holder_pids)
+        progress("nodes")
+        self.containers.start_nodes(list(self.nodes))
+        self._new_state(datapath).save()
+
+    def _link_maker(self) -> network.LinkMaker:
+        return network.plain_link
+
+    def _new_state(self, datapath: str) -> LabState:
+        nodes, links = list(self.nodes.values()), list(self.links.values())
+        ports = {(port.node, port.link): port for group in spec.ports_of(nodes, links).values() for port in group}
+        return LabState(
+            name=self.name,
+            digest=spec.digest(nodes, links),
+            run=self.run,
+            run_dir=str(self.run_dir),
+            datapath=datapath,
+            delay_line=self.delay_line,
+            numbers={node.name: node.number for node in nodes},
+            segments={node.name: node.segment for node in nodes},
+            links={
+                link.name: {
+                    "a": link.a,
+                    "b": link.b,
+                    "interface_a": ports[link.a, link.name].interface,
+                    "interface_b": ports[link.b, link.name].interface,
+                }
+                for link in links
+            },
+        )
+
+    def enter(self) -> None:
+        """Move the calling thread into the lab's namespace; `leave` brings it back."""
+        if self._home is None:
+            self._home = namespace.own_fd()
+        target = os.open(namespace.path(self.namespace), os.O_RDONLY | os.O_CLOEXEC)
+        namespace.enter_fd(target)
+        os.close(target)
+
+    def leave(self) -> None:
+        """Move the calling thread back to where it was before `enter`."""
+        if self._home is not None:
+            namespace.enter_fd(self._home)
+            os.close(self._home)
+            self._home = None
+
+    def down(self) -> None:
+        """Take everything away that carries the lab's label, and leave its namespace."""
+        self.leave()
+        if self.network is not None:
+            for node in (*self.network.hosts, *self.network.switches):
+                node.terminate()
+            self.network = None
+        cleanup.down_by_label(self.name)
+
+    # Nodes
+
+    def _node(self, name: str) -> NodeSpec:
+        try:
+            return self.nodes[name]
+        except KeyError:
+            raise InputError(
+                f"no node {name!r} in lab {self.name!r}", remedy=f"use one of: {', '.join(self.nodes)}"
+            ) from None
+
+    def address(self, node: str) -> str:
+        """IPv4 address of the node's `eth0`, where its traffic with other nodes goes."""
+        return spec.data_address(self._node(node).number)
+
+    def mgmt(self, node: str) -> str:
+        """IPv4 address of the node's `mgmt0`, by which the lab reaches it."""
+        return spec.management_address(self._node(node).number)
+
+    def kill_node(self, node: str) -> None:
+        """End the node's container at once (SIGKILL), as a power failure would. Its state directory stays."""
+        self.containers.node(self._node(node).name).kill()
+
+    def start_node(self, node: str) -> None:
+        """Start the node's container again; interfaces, addresses and neighbours are as they were."""
+        self.containers.start_nodes([self._node(node).name])
+
+    def node_pid(self, node: str) -> int:
+        """Process id of the node's first process; 0 while it does not run."""
+        return int(self.containers.node(self._node(node).name).attrs["State"]["Pid"])
+
+    def exec(self, node: str, argv: Sequence[str]) -> tuple[int, str]:
+        """Run a program inside the node's container.
+
+        Returns:
+            Exit code, and what it wrote to standard output and error.
+        """
+        code, output = self.containers.node(self._node(node).name).exec_run(list(argv))
+        return int(code), (output or b"").decode(errors="replace")
+
+    # Services
+
+    def start_controllers(self, plan: Path, clock: MissionClock, *, guard: float = 0.25) -> None:
+        """Start both controllers, connect the switches and wait until all of them forward by the plan.
+
+        Args:
+            plan: file of the contact plan.
+            clock: the mission clock.
+            guard: host seconds by which flows come before, and go after, their contact.
+        """
+        self.controllers.start(plan, clock, guard)
+
+    def stop_controller(self, segment: Segment) -> None:
+        """End a segment's controller: its switches go on by the table they have."""
+        self.controllers.stop(segment)
+
+    def start_controller(self, segment: Segment) -> None:
+        """Start a segment's controller again, with the plan and the clock it had."""
+        self.controllers.start_one(segment)

@@ -1,0 +1,115 @@
+"""An Open vSwitch of the lab's own, and the Mininet switch that uses it.
+
+The database server and the switch daemon run inside the lab's namespace with sockets and pid files of their own, so
+the machine's Open vSwitch, if it has one, never hears of the lab.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from marsnet.errors import EnvironmentLacksError
+from marsnet.worlds.lab.mininet_library import OVSSwitch
+from marsnet.worlds.lab.namespace import run
+
+Datapath = Literal["system", "netdev"]
+_SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
+_FIX = "apt-get install openvswitch-switch"
+
+
+def detect_datapath() -> Datapath:
+    """`system` (the kernel's) where the kernel has or can load the openvswitch module, else `netdev` (userspace)."""
+    if Path("/sys/module/openvswitch").exists():
+        return "system"
+    try:
+        done = subprocess.run(["modprobe", "--quiet", "openvswitch"], capture_output=True, check=False)
+    except FileNotFoundError:
+        return "netdev"
+    return "system" if done.returncode == 0 else "netdev"
+
+
+def environment(runtime: Path) -> dict[str, str]:
+    """Environment in which Open vSwitch's tools speak to the lab's own daemons."""
+    return {**os.environ, **{f"OVS_{kind}DIR": str(runtime) for kind in ("RUN", "DB", "LOG")}}
+
+
+def vsctl(runtime: Path, *arguments: str) -> str:
+    """What `ovs-vsctl` prints, when it has been obeyed by the switch daemon.
+
+    Raises:
+        subprocess.CalledProcessError: when it fails, with a note that says why.
+    """
+    return run("ovs-vsctl", "--timeout=30", *arguments, env=environment(runtime))
+
+
+def start_daemons(runtime: Path) -> None:
+    """Start the lab's database server and switch daemon in the calling thread's namespace; both are ready on return.
+
+    Args:
+        runtime: directory for sockets, database, logs and pid files.
+
+    Raises:
+        EnvironmentLacksError: when Open vSwitch is not installed.
+    """
+    if not _SCHEMA.exists():
+        raise EnvironmentLacksError("Open vSwitch is not installed", fix=_FIX)
+    env = environment(runtime)
+    database, socket = runtime / "conf.db", f"unix:{runtime}/db.sock"
+    run("ovsdb-tool", "create", str(database), str(_SCHEMA), env=env)
+    run("ovsdb-server", str(database), f"--remote=p{socket}", f"--pidfile={runtime}/ovsdb-server.pid", "--detach",
+        "--no-chdir", f"--log-file={runtime}/ovsdb-server.log", "-vconsole:off", env=env)  # fmt: skip
+    # One handler and one revalidator are plenty for a lab, and many labs share the machine's processors.
+    run("ovs-vsctl", "--no-wait", "init", "--", "set", "Open_vSwitch", ".", "other_config:n-handler-threads=1",
+        "other_config:n-revalidator-threads=1", env=env)  # fmt: skip
+    run("ovs-vswitchd", socket, f"--pidfile={runtime}/ovs-vswitchd.pid", "--detach", "--no-chdir",
+        f"--log-file={runtime}/ovs-vswitchd.log", "-vconsole:off", env=env)  # fmt: skip
+
+
+class LabSwitch(OVSSwitch):  # type: ignore[misc]
+    """A Mininet switch on the lab's own Open vSwitch: OpenFlow 1.3, secure, datapath id = number of its node."""
+
+    def __init__(self, name: str, *, number: int, runtime: Path, datapath_type: Datapath, **parameters: Any) -> None:
+        self.runtime = runtime
+        super().__init__(
+            name,
+            dpid=f"{number:016x}",
+            datapath="user" if datapath_type == "netdev" else "kernel",
+            failMode="secure",
+            protocols="OpenFlow13",
+            batch=True,
+            **parameters,
+        )
+
+    def _popen(self, cmd: list[str], **parameters: Any) -> Any:
+        parameters.setdefault("env", environment(self.runtime))
+        return super()._popen(cmd, **parameters)
+
+    @classmethod
+    def setup(cls) -> None:
+        """Learn the version; whether the daemons answer is known since `start_daemons`."""
+        try:
+            text = run("ovs-vsctl", "--version")
+        except EnvironmentLacksError as error:
+            raise EnvironmentLacksError("Open vSwitch is not installed", fix=_FIX) from error
+        found = re.search(r"\d+\.\d+", text)
+        cls.OVSVersion = found[0] if found else "0.0"
+
+    @classmethod
+    def batchStartup(cls, switches: Sequence[LabSwitch], run: object = None) -> Sequence[LabSwitch]:  # noqa: N802
+        """Make all bridges of a lab in one transaction of its database; Mininet collected the commands.
+
+        Raises:
+            subprocess.CalledProcessError: when Open vSwitch refuses.
+        """
+        if switches:
+            words = [word for switch in switches for command in switch.commands for word in shlex.split(command)]
+            vsctl(switches[0].runtime, *words)
+            for switch in switches:
+                switch.commands, switch.batch = [], False
+        return switches
