@@ -1,0 +1,29 @@
+"""`python -m marsnet.dtn.node --config FILE`: a node, with nothing imported that a node does not need."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+
+from marsnet.dtn.node.config import load_config
+from marsnet.dtn.node.daemon import serve
+from marsnet.errors import MarsnetError
+
+
+def main() -> int:
+    """Run a node until SIGTERM; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="marsnet node")
+    parser.add_argument("--config", type=Path, required=True, help="the node's configuration, JSON")
+    path = parser.parse_args().config
+    try:
+        asyncio.run(serve(load_config(path), path.resolve().parent))
+    except MarsnetError as error:
+        print(f"marsnet: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

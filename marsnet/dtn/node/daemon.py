@@ -1,0 +1,145 @@
+"""A bundle node as a process: sockets, store and ledger around the agent, and an HTTP interface for its operator.
+
+GET  /metrics   Prometheus
+GET  /status    what the node holds, as JSON
+PUT  /clock     {"epoch", "rate", "origin"}: start on this mission clock, if the configuration gave none
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import signal
+from pathlib import Path
+
+from aiohttp import web
+from pydantic import ValidationError
+
+from marsnet.dtn.node.agent import BundleAgent
+from marsnet.dtn.node.config import ClockConfig, NodeConfig
+from marsnet.dtn.node.ledger import FileLedger, Step, read_ledgers
+from marsnet.dtn.node.metrics import NodeMetrics
+from marsnet.dtn.node.runner import NodeRunner
+from marsnet.dtn.node.udp import UdpTransport
+from marsnet.dtn.store import BundleStore
+from marsnet.plan.files import read_plan
+
+
+class NodeDaemon:
+    """One node from start to SIGTERM.
+
+    A clock that came over HTTP is kept in the state directory, so that a node that was killed goes on by itself.
+    """
+
+    def __init__(self, config: NodeConfig, folder: Path) -> None:
+        self._config = config
+        self._state = config.state or folder
+        self._plan = read_plan(folder / config.plan)
+        self._loop = asyncio.get_running_loop()
+        self._metrics = NodeMetrics(config.name)
+        self._transport = UdpTransport(config, self._loop)
+        self._store = BundleStore(self._state / "store", quota_bytes=config.quota)
+        self._ledger_file = config.ledger or self._state / "ledger.jsonl"
+        self._ledger = FileLedger(self._ledger_file)
+        self._runner: NodeRunner | None = None
+        self._ended = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._ended.set)
+        web_runner = await self._serve()
+        clock = self._config.clock or self._kept_clock()
+        if clock is not None:
+            self._start(clock)
+        print(f"node {self._config.name} ready", flush=True)
+        gc.collect()
+        gc.freeze()
+        try:
+            await self._ended.wait()
+        finally:
+            if self._runner is not None:
+                self._runner.stop()
+            self._transport.close()
+            self._store.close()
+            self._ledger.close()
+            if web_runner is not None:
+                await web_runner.cleanup()
+
+    def _start(self, clock: ClockConfig) -> None:
+        config = self._config.model_copy(update={"clock": clock})
+        delivered = (r.bundle for r in read_ledgers([self._ledger_file]) if r.step == Step.DELIVERED)
+        now = (self._loop.time() - clock.origin) * clock.rate
+        agent = BundleAgent(config, self._plan, self._store, self._ledger, self._metrics, now, delivered)
+        self._runner = NodeRunner(agent, self._transport, self._loop)
+        self._transport.open(self._runner.receive, self._runner.pump)
+        self._runner.start()
+
+    @property
+    def _clock_file(self) -> Path:
+        return self._state / "clock.json"
+
+    def _kept_clock(self) -> ClockConfig | None:
+        try:
+            return ClockConfig.model_validate_json(self._clock_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+
+    async def _serve(self) -> web.AppRunner | None:
+        if self._config.metrics is None:
+            return None
+        app = web.Application()
+        app.add_routes(
+            [
+                web.get("/metrics", self._get_metrics),
+                web.get("/status", self._get_status),
+                web.put("/clock", self._put_clock),
+            ]
+        )
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        address, port = self._config.metrics
+        await web.TCPSite(runner, address, port).start()
+        return runner
+
+    async def _get_metrics(self, request: web.Request) -> web.Response:
+        return web.Response(body=self._metrics.exposition(), content_type="text/plain", charset="utf-8")
+
+    async def _get_status(self, request: web.Request) -> web.Response:
+        usage = self._store.usage
+        lateness = sorted(self._metrics.lateness)
+        return web.json_response(
+            {
+                "name": self._config.name,
+                "number": self._config.number,
+                "running": self._runner is not None,
+                "store": {"bundles": usage.bundles, "bytes": usage.size},
+                "unsent_datagrams": dict(self._transport.lost),
+                "unknown_datagrams": self._transport.unknown,
+                "lateness": {
+                    "deadlines": len(lateness),
+                    "p50": lateness[len(lateness) // 2] if lateness else 0.0,
+                    "p99": lateness[len(lateness) * 99 // 100] if lateness else 0.0,
+                    "max": lateness[-1] if lateness else 0.0,
+                },
+            }
+        )
+
+    async def _put_clock(self, request: web.Request) -> web.Response:
+        if self._runner is not None:
+            return web.json_response({"error": "the node runs on a clock already"}, status=409)
+        try:
+            clock = ClockConfig.model_validate_json(await request.text())
+        except ValidationError as error:
+            return web.json_response({"error": json.loads(error.json())}, status=400)
+        fresh = self._clock_file.with_suffix(".new")
+        fresh.write_text(clock.model_dump_json(), encoding="utf-8")
+        fresh.replace(self._clock_file)
+        self._start(clock)
+        return web.json_response({"running": True})
+
+
+async def serve(config: NodeConfig, folder: Path) -> None:
+    """Run a node until it is told to end. Relative paths of the configuration are relative to `folder`."""
+    await NodeDaemon(config, folder).run()

@@ -1,0 +1,128 @@
+"""The ledger: one record for every step in the life of every bundle. Verdicts are read from it.
+
+A record is written after what it states has become durable, so a ledger never claims more than the stores hold.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+
+class Step(StrEnum):
+    """What happened to a bundle."""
+
+    ACCEPTED = "accepted"
+    """An application's data became a bundle in the source's store."""
+    REFUSED = "refused"
+    """The source's store would not take it: it was never accepted."""
+    RECEIVED = "received"
+    """A node took responsibility for it."""
+    FORWARDED = "forwarded"
+    """A neighbour took responsibility for it."""
+    DELIVERED = "delivered"
+    """The destination handed it to the application."""
+    DUPLICATE = "duplicate"
+    """It came a second time."""
+    EXPIRED = "expired"
+    """Its lifetime ended in this store."""
+    DROPPED = "dropped"
+    """It was deleted for the reason given."""
+
+
+class Record(NamedTuple):
+    """One step.
+
+    Attributes:
+        time: mission seconds.
+        node: where.
+        step: what.
+        bundle: bundle id as text.
+        details: `flow`, `class`, `source`, `destination`, `size`, `lifetime` with ACCEPTED; `peer` with RECEIVED and
+            FORWARDED; `reason` with DROPPED and REFUSED; `intact` with DELIVERED.
+    """
+
+    time: float
+    node: str
+    step: Step
+    bundle: str
+    details: dict[str, Any]
+
+    def line(self) -> str:
+        """Its line of JSON."""
+        return json.dumps(
+            {
+                "t": round(self.time, 6),
+                "node": self.node,
+                "step": str(self.step),
+                "bundle": self.bundle,
+                **self.details,
+            },
+            separators=(",", ":"),
+        )
+
+
+class Ledger(Protocol):
+    """Takes records."""
+
+    def record(self, record: Record) -> None:
+        """Add one."""
+
+    def flush(self) -> None:
+        """Hand what was added to the operating system."""
+
+
+class MemoryLedger:
+    """A ledger in memory, shared by the nodes of a virtual world."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+
+    def record(self, record: Record) -> None:
+        """Add one."""
+        self.records.append(record)
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+
+class FileLedger:
+    """A ledger appended to a file of JSON lines. What was flushed survives the end of the process."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._waiting: list[str] = []
+
+    def record(self, record: Record) -> None:
+        """Add one."""
+        self._waiting.append(record.line())
+
+    def flush(self) -> None:
+        """Append what was added, in one write."""
+        if self._waiting:
+            os.write(self._descriptor, ("\n".join(self._waiting) + "\n").encode())
+            self._waiting.clear()
+
+    def close(self) -> None:
+        """Flush and close."""
+        self.flush()
+        os.close(self._descriptor)
+
+
+def read_ledgers(paths: Iterable[Path]) -> Iterator[Record]:
+    """The records of several ledger files. A line that a kill cut off in the middle is skipped."""
+    for path in paths:
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                try:
+                    fields = json.loads(line)
+                except ValueError:
+                    continue
+                yield Record(
+                    fields.pop("t"), fields.pop("node"), Step(fields.pop("step")), fields.pop("bundle"), fields
+                )

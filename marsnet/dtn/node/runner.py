@@ -1,0 +1,65 @@
+"""Runs a bundle agent on an asyncio loop, real or virtual: one timer at the agent's next deadline, no polling."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from marsnet.dtn.bpv7 import ServiceClass
+from marsnet.dtn.node.agent import BundleAgent
+
+
+class Transport(Protocol):
+    """Sends datagrams to neighbours."""
+
+    def send(self, neighbour: str, datagram: bytes, service_class: ServiceClass) -> None:
+        """Send one. What cannot be sent is the transport's to count."""
+
+
+class NodeRunner:
+    """Feeds an agent with datagrams and the passing of time.
+
+    The loop's `time()` is the CLOCK_MONOTONIC of the agent's mission clock (or virtual seconds in its place).
+    """
+
+    def __init__(self, agent: BundleAgent, transport: Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self.agent = agent
+        self._transport, self._loop = transport, loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._stopped = False
+
+    def start(self) -> None:
+        """Begin with what is due now."""
+        self.pump()
+
+    def stop(self) -> None:
+        """Do nothing more."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def receive(self, neighbour: str | None, datagram: bytes) -> None:
+        """Take a datagram in; call `pump` after a batch of them."""
+        self.agent.receive(neighbour, datagram, self.agent.clock.to_mission(self._loop.time()))
+
+    def pump(self) -> None:
+        """Do all that is due, send what results, and set the timer."""
+        if self._stopped:
+            return
+        agent = self.agent
+        now = agent.clock.to_mission(self._loop.time())
+        agent.advance(now)
+        for neighbour, datagram, service_class in agent.take_datagrams():
+            self._transport.send(neighbour, datagram, service_class)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = agent.next_deadline(now)
+        if deadline is not None:
+            when = agent.clock.to_monotonic(deadline)
+            self._timer = self._loop.call_at(when, self._due, when)
+
+    def _due(self, when: float) -> None:
+        self.agent.metrics.late(self._loop.time() - when)
+        self._timer = None
+        self.pump()
