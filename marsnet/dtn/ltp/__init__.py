@@ -3,7 +3,7 @@
 from marsnet.dtn.ltp.aggregate import split_block
 from marsnet.dtn.ltp.config import SERVICE_AGGREGATED, SERVICE_BUNDLES, LtpConfig, PeerModel
 from marsnet.dtn.ltp.counters import LtpCounters
-from marsnet.dtn.ltp.engine import LtpEngine, SessionLimitError
+from marsnet.dtn.ltp.engine import LtpEngine
 from marsnet.dtn.ltp.events import (
     BlockSent,
     ExportCancelled,
@@ -13,6 +13,7 @@ from marsnet.dtn.ltp.events import (
     LtpEvent,
     RedPartReceived,
 )
+from marsnet.dtn.ltp.exporter import SessionLimitError
 from marsnet.dtn.ltp.peers import ConstantPeer, PlanPeer, WindowedPeer
 from marsnet.dtn.ltp.sdnv import SegmentError
 from marsnet.dtn.ltp.segments import CancelReason, SessionId
