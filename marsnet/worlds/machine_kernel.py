@@ -133,7 +133,8 @@ def findings(kernel: Kernel) -> Iterator[Finding]:
     yield judge(
         "privileges", privileged, "root" if privileged else "not root", required=True, fix="run it as root (sudo)"
     )
-    yield judge("network namespaces", bool(kernel.namespace), kernel.namespace or "not allowed", required=True)
+    made = kernel.namespace or "not allowed"
+    yield judge("network namespaces", bool(kernel.namespace), made, required=True, fix="vagrant up")
     yield judge("veth", not kernel.veth, kernel.veth or "works", required=True, fix="modprobe veth")
     yield _netem(kernel)
     yield judge(

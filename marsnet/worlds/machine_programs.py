@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from docker.errors import DockerException
 from marsnet.worlds.machine_finding import SETUP, Finding, judge
 from marsnet.worlds.machine_kernel import Kernel
 
+_NUMBER = re.compile(r"\d+\.\d+[\w.+~-]*")
 _SYSTEM_PATHS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -25,15 +27,16 @@ def find(*names: str) -> str | None:
 
 
 def version(program: str, *arguments: str) -> str:
-    """The first line that a program prints about its version, or nothing when it does not run."""
+    """The version that a program prints in its first line, that line where it has no number, or nothing."""
     try:
         done = subprocess.run(
             [program, *(arguments or ("--version",))], capture_output=True, text=True, timeout=20, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    lines = (done.stdout or done.stderr).strip().splitlines()
-    return lines[0].partition(" (")[0] if lines else ""
+    line = (done.stdout or done.stderr).strip().partition("\n")[0]
+    number = _NUMBER.search(line)
+    return number[0] if number else line
 
 
 def findings(kernel: Kernel) -> Iterator[Finding]:
@@ -80,7 +83,7 @@ def _switches(kernel: Kernel) -> Finding:
     daemon = find("ovs-vswitchd")
     if daemon is None or find("ovsdb-server") is None:
         return judge("open vswitch", False, "not installed", required=True, fix=SETUP)
-    name = version(daemon).rpartition(" ")[2]
+    name = version(daemon)
     if kernel.openvswitch != "absent":
         return judge("open vswitch", True, f"{name}, kernel datapath ({kernel.openvswitch})", required=True)
     if kernel.tun:

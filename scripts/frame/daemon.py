@@ -16,8 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from frame import say
 
 SOCKET = Path("/var/run/docker.sock")
 RUN_DIR = Path("/run/marsnet")
+_QUIET = ("--bridge=none", "--iptables=false", "--ip6tables=false")
 START_SECONDS = 60.0
 STOP_SECONDS = 60.0
 
@@ -88,58 +88,51 @@ def _locked(run_dir: Path) -> Iterator[None]:
         yield
 
 
-def ensure(owner: Path, run_dir: Path = RUN_DIR) -> None:
+def ensure(owner: Path, run_dir: Path = RUN_DIR, path: Path = SOCKET, options: Sequence[str] = ()) -> None:
     """Starts a Docker daemon when none answers; exits with 4 when that needs root or fails.
 
     Args:
         owner: the checkout on whose behalf it starts; only that one stops it again.
         run_dir: where the record, the log and the lock live.
+        path: the socket at which it answers.
+        options: for dockerd, beyond the usual ones.
     """
     try:
-        if answers():
+        if answers(path):
             return
     except PermissionError:
-        say.lacks(
-            f"no permission to speak to the Docker daemon at {SOCKET}", "sudo make setup, or join the group docker"
-        )
+        say.lacks(f"no permission to speak to the Docker daemon at {path}", "sudo make setup, or join the group docker")
     if not say.is_root():
         say.lacks("no Docker daemon answers, and starting one needs root", "sudo make setup")
-    if Path("/run/systemd/system").is_dir():
+    if path == SOCKET and Path("/run/systemd/system").is_dir():
         say.step("starting the docker service")
         say.run(["systemctl", "start", "docker"], run_dir / "setup.log", "journalctl -u docker")
         return
     with _locked(run_dir):
-        if not answers():
-            _start(owner, run_dir)
+        if not answers(path):
+            _start(owner, run_dir, [f"--host=unix://{path}", *options])
 
 
-def _start(owner: Path, run_dir: Path) -> None:
+def _start(owner: Path, run_dir: Path, options: Sequence[str]) -> None:
     log = run_dir / "dockerd.log"
     dockerd = shutil.which("dockerd") or "/usr/sbin/dockerd"
     say.step(f"starting dockerd (none was running; log: {log})")
-    with tempfile.TemporaryDirectory(prefix="marsnet-notify-") as folder, log.open("ab") as out:
-        notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        notify.bind(f"{folder}/ready")
+    address = run_dir / "ready"
+    address.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, log.open("ab") as out:
+        notify.bind(str(address))
         process = subprocess.Popen(
-            [
-                dockerd,
-                "--bridge=none",
-                "--iptables=false",
-                "--ip6tables=false",
-                "--pidfile",
-                str(run_dir / "docker.pid"),
-            ],
+            [dockerd, *_QUIET, f"--pidfile={run_dir / 'docker.pid'}", *options],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             cwd="/",
-            env=os.environ | {"NOTIFY_SOCKET": f"{folder}/ready"},
+            env=os.environ | {"NOTIFY_SOCKET": str(address), "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"},
         )
         record = {"pid": process.pid, "started": process_started(process.pid), "owner": str(owner)}
         (run_dir / "dockerd.json").write_text(json.dumps(record))
         ready = _wait_ready(notify, process.pid)
-        notify.close()
     if not ready:
         print("\n".join(log.read_text(errors="replace").splitlines()[-15:]), file=sys.stderr)
         say.lacks("dockerd did not become ready", f"read {log}")
