@@ -142,12 +142,10 @@ class Change(NamedTuple):
 
     Attributes:
         gone: contacts that are no longer stated.
-        touched: contacts whose light time changed.
-        opened: earliest start of a contact that is new or touched; infinite when there is none.
+        opened: earliest start of a contact that is new or has a new light time; infinite when there is none.
     """
 
     gone: list[Slot]
-    touched: list[Slot]
     opened: float
 
 
@@ -198,7 +196,6 @@ class ContactGraph:
             numbers[index[name]] = number
 
         slots: dict[Contact, Slot] = {}
-        touched: list[Slot] = []
         opened = float("inf")
         for contact in (*plan.contacts, *discovered):
             known = self.slots.get(contact)
@@ -208,14 +205,12 @@ class ContactGraph:
             changed = slot.illuminate(ranges, self._margin)
             if known is None or changed:
                 opened = min(opened, contact.start)
-            if known is not None and changed:
-                touched.append(slot)
             slots[contact] = slot
         gone = [slot for contact, slot in self.slots.items() if contact not in slots]
         self._plan, self._discovered = plan, discovered
         self.index, self.names, self.numbers, self.slots = index, list(index), numbers, slots
         self.lanes = _lanes(slots.values(), len(index))
-        return Change(gone, touched, opened)
+        return Change(gone, opened)
 
     def neighbours(self, node: str) -> list[str]:
         """The nodes that a node has contacts to, each once."""

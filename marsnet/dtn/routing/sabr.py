@@ -106,8 +106,8 @@ class SabrRouter(PlannedRouter):
     def update(self, plan: ContactPlan, now: float) -> list[Booking]:
         """Take a new plan. Returns: live bookings with a contact that changed or vanished, void.
 
-        Cached routes survive when none of their contacts changed, and hold for arrivals before the first contact that
-        is new.
+        Cached routes survive when none of their contacts vanished, and hold for arrivals before the first contact that
+        is new or has a new light time.
         """
         numbers = self._graph.numbers
         change = self._graph.load(plan, now)
@@ -205,7 +205,7 @@ class SabrRouter(PlannedRouter):
 
     def _apply(self, change: Change) -> list[Booking]:
         void = super()._apply(change)
-        self._withdraw({*change.gone, *change.touched})
+        self._withdraw(set(change.gone))
         for entry in self._cache.values():
             if entry is not None:
                 entry.horizon = min(entry.horizon, change.opened)
