@@ -144,7 +144,7 @@ def encrypt(
         variant: of AES.
         scope: what else is authenticated.
         number: of the new block; default: the smallest free one.
-        flags: of the new block; replication into every fragment is added when the payload is a target.
+        flags: of the new block; replication into every fragment is added when a target is in every fragment.
         iv: initialization vector; default: 12 random octets.
         entropy: gives random octets.
 
@@ -165,7 +165,7 @@ def encrypt(
     if key.wraps:
         parameters.append((3, cbor.byte_string(_wrap(key, material))))
     parameters.append((4, cbor.uint(scope)))
-    if 1 in targets:
+    if 1 in targets or any(_target(bundle, target).flags & BlockFlags.REPLICATE.value for target in targets):
         flags |= BlockFlags.REPLICATE.value
     block = CanonicalBlock(BlockType.CONFIDENTIALITY, number or bundle.next_block_number, flags, CrcType.NONE, b"")
     cipher = AESGCM(material)

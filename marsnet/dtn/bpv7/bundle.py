@@ -15,6 +15,7 @@ from marsnet.dtn.bpv7.extension import (
     BlockType,
     HopCount,
     ServiceClass,
+    bcb_targets,
     decode_bundle_age,
     decode_hop_count,
     decode_service_class,
@@ -253,31 +254,44 @@ class Bundle:
         return None
 
     @property
+    def encrypted(self) -> frozenset[int]:
+        """Numbers of the blocks whose data a Block Confidentiality Block encrypts."""
+        numbers: frozenset[int] = frozenset()
+        for block in self.blocks:
+            if block.type == BlockType.CONFIDENTIALITY:
+                numbers |= bcb_targets(block.data)
+        return numbers
+
+    def _extension(self, block_type: int) -> bytes | None:
+        block = self.block(block_type)
+        if block is not None and block.number in self.encrypted:
+            raise BundleError(Malformation.EXTENSION, f"block {block.number} of type {block_type} is encrypted")
+        return None if block is None else block.data
+
+    @property
     def hop_count(self) -> HopCount | None:
         """Hop limit and count, where the block is present. Raises BundleError when it is encrypted or malformed."""
-        block = self.block(BlockType.HOP_COUNT)
-        return None if block is None else decode_hop_count(block.data)
+        data = self._extension(BlockType.HOP_COUNT)
+        return None if data is None else decode_hop_count(data)
 
     @property
     def previous_node(self) -> Eid | None:
         """The node that forwarded it, where told. Raises BundleError when it is encrypted or malformed."""
-        block = self.block(BlockType.PREVIOUS_NODE)
-        return None if block is None else Eid.from_cbor(block.data)
+        data = self._extension(BlockType.PREVIOUS_NODE)
+        return None if data is None else Eid.from_cbor(data)
 
     @property
     def bundle_age(self) -> int | None:
         """Milliseconds since its creation, where told. Raises BundleError when it is encrypted or malformed."""
-        block = self.block(BlockType.BUNDLE_AGE)
-        return None if block is None else decode_bundle_age(block.data)
+        data = self._extension(BlockType.BUNDLE_AGE)
+        return None if data is None else decode_bundle_age(data)
 
     @property
     def service_class(self) -> ServiceClass:
-        """Its class of service; NORMAL without the block, or where its private type means something else."""
-        block = self.block(BlockType.SERVICE_CLASS)
-        if block is None:
-            return ServiceClass.NORMAL
+        """Its class of service; NORMAL without the block, or where it is encrypted or of another private use."""
         try:
-            return decode_service_class(block.data)
+            data = self._extension(BlockType.SERVICE_CLASS)
+            return ServiceClass.NORMAL if data is None else decode_service_class(data)
         except BundleError:
             return ServiceClass.NORMAL
 
@@ -351,33 +365,30 @@ class Bundle:
     def forwarded(self, previous_node: Eid, age_ms: int | None = None) -> Bundle:
         """The bundle as a node sends it on (RFC 9171 section 5.4): previous node set, hop counted, age told.
 
-        Blocks that cannot be read, because a BCB encrypts them, are left as they are.
+        Blocks that a BCB encrypts are left as they are.
 
         Args:
             previous_node: the node ID of the sending node.
             age_ms: the bundle's age when it leaves, milliseconds; needed where it has a Bundle Age block.
 
         Raises:
-            BundleError: it has a Bundle Age block that can be read and no age is given.
+            BundleError: it has a Bundle Age block that is not encrypted and no age is given.
         """
         blocks: list[CanonicalBlock] = []
         named = False
+        encrypted = self.encrypted
         for block in self.blocks:
             changed = block
-            try:
-                if block.type == BlockType.HOP_COUNT:
-                    hops = decode_hop_count(block.data)
-                    changed = block.with_data(encode_hop_count(HopCount(hops.limit, hops.hops + 1)))
-                elif block.type == BlockType.BUNDLE_AGE:
-                    decode_bundle_age(block.data)
-                    changed = block.with_data(_age_data(age_ms))
-                elif block.type == BlockType.PREVIOUS_NODE:
-                    named = True
-                    Eid.from_cbor(block.data)
-                    changed = block.with_data(previous_node.cbor)
-            except BundleError:
-                if age_ms is None and block.type == BlockType.BUNDLE_AGE:
-                    raise
+            named |= block.type == BlockType.PREVIOUS_NODE
+            if block.number in encrypted:
+                pass
+            elif block.type == BlockType.HOP_COUNT:
+                hops = decode_hop_count(block.data)
+                changed = block.with_data(encode_hop_count(HopCount(hops.limit, hops.hops + 1)))
+            elif block.type == BlockType.BUNDLE_AGE:
+                changed = block.with_data(_age_data(age_ms))
+            elif block.type == BlockType.PREVIOUS_NODE:
+                changed = block.with_data(previous_node.cbor)
             blocks.append(changed)
         if not named:
             number = self.next_block_number

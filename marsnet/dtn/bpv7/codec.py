@@ -14,7 +14,7 @@ from marsnet.dtn.bpv7.extension import CHECKS, BlockType
 
 _set = object.__setattr__
 _OPEN, _CLOSE = b"\x9f", b"\xff"
-_PAYLOAD, _AGE, _BCB = BlockType.PAYLOAD.value, BlockType.BUNDLE_AGE.value, BlockType.CONFIDENTIALITY.value
+_PAYLOAD, _AGE = BlockType.PAYLOAD.value, BlockType.BUNDLE_AGE.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,14 +278,14 @@ def _check_blocks(bundle: Bundle) -> None:
 
 def _check_extensions(bundle: Bundle, need_age: bool) -> None:
     seen: set[int] = set()
-    encrypted = any(block.type == _BCB for block in bundle.blocks)
+    encrypted = bundle.encrypted
     for block in bundle.blocks:
         check = CHECKS.get(block.type)
         if check is not None:
             if block.type in seen:
                 raise BundleError(Malformation.EXTENSION, f"more than one block of type {block.type}")
             seen.add(block.type)
-            if not encrypted:
+            if block.number not in encrypted:
                 check(block.data)
     if need_age and not bundle.timestamp.time_ms and _AGE not in seen:
         raise BundleError(Malformation.EXTENSION, "creation time 0 and no Bundle Age block")

@@ -108,3 +108,19 @@ CHECKS = {
     BlockType.HOP_COUNT.value: decode_hop_count,
 }
 """What the data of a block type must decode as, and of which a bundle has one at most (RFC 9171 section 4.4)."""
+
+
+def bcb_targets(data: bytes) -> frozenset[int]:
+    """Numbers of the blocks that a Block Confidentiality Block encrypts, the first item of its data (RFC 9172 3.6).
+
+    Malformed data names none; what reads the block as a whole says what is wrong with it.
+    """
+    try:
+        count, position = cbor.read_head(data, 0, cbor.ARRAY)
+        numbers: set[int] = set()
+        for _ in range(count):
+            number, position = cbor.read_uint(data, position)
+            numbers.add(number)
+    except BundleError:
+        return frozenset()
+    return frozenset(numbers)

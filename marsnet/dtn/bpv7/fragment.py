@@ -18,7 +18,7 @@ def fragment_at(bundle: Bundle, offset: int, length: int) -> Bundle:
     """The fragment with a part of a bundle's payload.
 
     The fragment that begins the bundle carries all its blocks, the others those flagged to be replicated and, flagged
-    or not, bundle age, hop count and class of service.
+    or not, bundle age, hop count and class of service unless they are encrypted.
 
     Args:
         bundle: may be a fragment itself.
@@ -36,10 +36,13 @@ def fragment_at(bundle: Bundle, offset: int, length: int) -> Bundle:
             Malformation.FRAGMENT, f"no part of {length} bytes at {offset} in a payload of {len(payload.data)}"
         )
     base = bundle.fragment_offset or 0
+    encrypted = bundle.encrypted
     blocks = [
         block
         for block in bundle.blocks[:-1]
-        if offset == 0 or block.flags & BlockFlags.REPLICATE.value or block.type in _EVERYWHERE
+        if offset == 0
+        or block.flags & BlockFlags.REPLICATE.value
+        or (block.type in _EVERYWHERE and block.number not in encrypted)
     ]
     blocks.append(payload.with_data(payload.data[offset : offset + length]))
     return replace(
