@@ -1,0 +1,78 @@
+/* Physics of one direction of a link: queues -> serializer -> propagation -> receiver. No clock, no socket. */
+#ifndef MARSNET_PIPELINE_H
+#define MARSNET_PIPELINE_H
+#include "store.h"
+
+enum { SEG_UP = 1, SEG_HOLD = 2, SEG_CORRUPT = 4, SEG_BURSTS = 8 };
+enum reason {
+    DELIVERED, QUEUE_FULL, DOWN, CUT, LOSS, BIT_ERROR, RECEIVER_DOWN, OVERSIZED,
+    RAM_FULL, DISK_FULL, DISK_ERROR, EGRESS, RING, LINK_GONE, REASONS
+};
+
+/* Parameters from t0 on. delay(t) = delay + (slope * (t - ref)) / 2^62, rounded down, never below 0. */
+typedef struct {
+    int64_t t0, ref, delay, slope;
+    uint64_t byte_time;                           /* ns per byte * 2^30; 0 is unlimited */
+    uint64_t loss, ber, to_bad, to_good, bad_loss; /* probability * 2^64; all ones is certainty */
+    uint64_t flags;
+} seg_t;
+
+typedef struct { int64_t start, end; } span_t;
+
+typedef struct {
+    uint32_t classes, weighted, max_frame, carry, report, spare;
+    uint64_t seed;
+    uint64_t limit_bytes[MAX_CLASSES], limit_frames[MAX_CLASSES], quantum[MAX_CLASSES];
+} pipe_config_t;
+
+typedef struct {
+    count_t in, out, wait, fly, drop;
+    count_t reason[REASONS];
+    count_t cls_in[MAX_CLASSES], cls_out[MAX_CLASSES], cls_wait[MAX_CLASSES], cls_drop[MAX_CLASSES];
+    uint64_t corrupted, stalls, broken; /* broken: times the balance did not hold */
+    int64_t last_tx_start, last_tx_end, last_rx;
+} pipe_stats_t;
+
+typedef struct pipe {
+    pipe_config_t cfg;
+    store_t *store;
+    fifo_t queue[MAX_CLASSES], flight, drops;
+    seg_t *seg;
+    size_t segs, seg_cap, cur;
+    int64_t horizon; /* the timeline is known before this instant */
+    span_t *deaf;
+    size_t deafs, deaf_cap, deaf_cur;
+    int64_t clock, arrival, free_at, next_tx, last_deadline;
+    uint64_t frac; /* of free_at, 2^-30 ns */
+    int busy, bad;
+    uint32_t busy_cls, turn, fresh;
+    int64_t busy_start, busy_end, busy_free;
+    uint64_t busy_frac, deficit[MAX_CLASSES], rng;
+    seg_t busy_seg;
+    count_t room[MAX_CLASSES]; /* what waits, without the frame being sent */
+    pipe_stats_t st;
+    void (*tap)(void *ctx, const rec_t *r, const uint8_t *data, int64_t when, int reason);
+    void *tap_ctx;
+} pipe_t;
+
+pipe_t *pipe_new(const pipe_config_t *cfg, store_t *store);
+void pipe_free(pipe_t *p);
+int pipe_replace(pipe_t *p, int64_t from, const seg_t *seg, size_t n, int64_t horizon);
+int pipe_deaf(pipe_t *p, int64_t from, const span_t *span, size_t n);
+void pipe_push(pipe_t *p, const void *data, uint32_t len, uint32_t cls, int64_t now, uint64_t id);
+void pipe_advance(pipe_t *p, int64_t until);
+size_t pipe_gather(pipe_t *p, int64_t now, rec_t **out, size_t max);
+void pipe_release(pipe_t *p, size_t n);
+size_t pipe_pop(pipe_t *p, int64_t now, rec_t *out, size_t max);
+int64_t pipe_next(pipe_t *p);
+int pipe_balanced(pipe_t *p);
+void pipe_refuse(pipe_t *p, uint32_t len, uint32_t cls, int64_t now, uint64_t id, int reason);
+void pipe_abandon(pipe_t *p, int64_t now);
+int pipe_at(pipe_t *p, int64_t now, seg_t *out, int64_t *delay);
+
+/* the same, for a caller that has no store of its own */
+pipe_t *solo_new(const pipe_config_t *cfg);
+void solo_free(pipe_t *p);
+void pipe_stats(pipe_t *p, pipe_stats_t *out);
+size_t pipe_left(pipe_t *p);
+#endif

@@ -1,0 +1,89 @@
+/* Chunked FIFOs of frame records, within one memory budget. */
+#ifndef MARSNET_STORE_H
+#define MARSNET_STORE_H
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define FAR INT64_MAX
+#define CHUNK_BYTES (256u << 10)
+
+#define MAX_CLASSES 8
+
+enum chunk_place { IN_RAM, WRITING, ON_DISK, READING, LOST };
+
+typedef struct { uint64_t frames, bytes; } count_t;
+
+typedef struct chunk {
+    struct chunk *next;
+    uint8_t *data;
+    uint32_t used, place;
+    int64_t slot, first;         /* slot in the spill file; time of the first record */
+    int keep, orphan;            /* being written, but needed in RAM after all; no longer needed */
+    count_t count[MAX_CLASSES]; /* what it holds, should the disk lose it */
+} chunk_t;
+
+typedef struct {
+    chunk_t *tail, *head; /* read at tail, write at head */
+    chunk_t *fetch;       /* first chunk that may still be on disk */
+    uint32_t at;
+} fifo_t;
+
+/* One frame. `t` is its arrival while it waits, its deadline while it flies, the moment of its end afterwards. */
+typedef struct {
+    int64_t t, sent; /* ns; sent: when its first bit left */
+    uint64_t id;
+    uint32_t len;
+    uint8_t cls, reason, corrupt, spare;
+} rec_t;
+
+typedef struct {
+    uint64_t ram_chunks, disk_chunks, peak_ram_chunks, written, read, write_errors, read_errors;
+    int32_t last_errno, writing; /* errno of the last write if it failed; writes under way */
+} store_stats_t;
+
+typedef struct job {
+    struct job *next;
+    chunk_t *chunk; /* NULL: `data` is appended to a file of the caller's and freed */
+    int write, fd, error;
+    uint8_t *data;
+    int64_t at;
+    size_t len;
+    _Atomic int *failed;
+    sem_t *done;
+} job_t;
+
+typedef struct {
+    uint64_t ram_limit; /* chunks */
+    chunk_t *spare;
+    uint32_t spares;
+    store_stats_t st;
+    /* The worker alone owns chunks; the disk thread reads and writes what it is told and hands the job back. */
+    int file, event;
+    int64_t slots, *free_slots;
+    size_t free_count, free_cap;
+    job_t *todo, *todo_last, *done;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    pthread_t thread;
+    int running, stop;
+    int64_t lead; /* ns before its first deadline at which a chunk is fetched */
+} store_t;
+
+static inline uint32_t rec_size(uint32_t bytes) { return (uint32_t)((sizeof(rec_t) + bytes + 7) & ~7u); }
+
+void store_init(store_t *s, uint64_t ram_bytes);
+int store_start(store_t *s, const char *spill_dir, int event);
+void store_free(store_t *s);
+int store_append(store_t *s, int fd, uint8_t *data, size_t len, _Atomic int *failed, sem_t *done);
+int store_collect(store_t *s);
+rec_t *fifo_put(store_t *s, fifo_t *f, uint32_t size, int64_t t, int spill);
+rec_t *fifo_peek(store_t *s, fifo_t *f);
+void fifo_pop(fifo_t *f, uint32_t size);
+void fifo_skip(store_t *s, fifo_t *f);
+void fifo_clear(store_t *s, fifo_t *f);
+int64_t fifo_due(store_t *s, fifo_t *f, int64_t now);
+int64_t fifo_fetch(store_t *s, fifo_t *f, int64_t now);
+#endif
