@@ -35,7 +35,8 @@ class Radio(Strict):
 
     What it transmits has one of: a fixed `rate`; a `reference` rate at a distance; or a budget from `eirp`, or from
     `power` and `gain`. The receiver enters a budget with `gt`, or with `gain` and `noise_temperature`. Whatever the
-    budget or the reference allows is bounded by `cap` and by the highest of `steps`.
+    budget or the reference allows is bounded by the transmitter's `cap` and the receiver's `receive_cap`, and put on the
+    transmitter's `steps`.
     """
 
     band: Band
@@ -56,6 +57,7 @@ class Radio(Strict):
     coding: Coding = Field(default="turbo-1/6", description="of what this radio transmits")
     margin: Loss = Field(default=3.0, description="kept above the code's threshold by what this radio transmits")
     cap: Rate | None = Field(default=None, description="most that the hardware can transmit")
+    receive_cap: Rate | None = Field(default=None, description="most that the hardware can receive")
     steps: tuple[Rate, ...] = Field(default=(), description="the only rates that an adaptive transmitter can use")
     atmosphere: dict[Literal["10 %", "1 %"], Loss] = Field(
         default_factory=dict, description="attenuation at 10 deg elevation for an exceedance"

@@ -349,6 +349,13 @@ class Topology(Strict):
         except ValueError as error:
             problem, _, remedy = str(error).partition("; ")
             raise misplaced(problem, remedy, *place) from None
+        bands = set.intersection(*({self.radios[r].band for r in self.nodes[end].radios} for end in link.between))
+        if link.band is None and len(bands) > 1:
+            raise misplaced(
+                f"the ends of link {link.title!r} share the bands {', '.join(sorted(bands))}",
+                f"choose one: 'band: {min(bands)}'",
+                *place,
+            )
         for sender, receiver in (names, names[::-1]) if link.rate is None else ():
             if self.radios[sender].has_budget and not self.radios[receiver].receives_by_budget:
                 raise misplaced(

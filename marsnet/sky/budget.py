@@ -99,6 +99,12 @@ class DirectedBudget:
     sep: SepLimit | None
 
     @property
+    def cap(self) -> float:
+        """Most that the hardware of both ends can do, bit/s; infinite where nothing is stated."""
+        caps = (self.transmitter and self.transmitter.cap, self.receiver and self.receiver.receive_cap)
+        return min((cap for cap in caps if cap is not None), default=math.inf)
+
+    @property
     def by_range(self) -> bool:
         """Whether the rate depends on the distance."""
         return self.fixed is None
@@ -163,8 +169,8 @@ class DirectedBudget:
         if self.sep is not None and sep_deg is not None:
             lines.append(BudgetItem("left by the Sun", 100 * float(self._sun(np.asarray(sep_deg))[0]), "%"))
             lines.append(BudgetItem("frames lost to the Sun", 100 * float(loss), "%"))
-        if closing is not None and self._sender.cap is not None:
-            lines.append(BudgetItem("hardware cap", self._sender.cap, "bit/s"))
+        if closing is not None and math.isfinite(self.cap):
+            lines.append(BudgetItem("hardware cap", self.cap, "bit/s"))
         if closing is not None and self._sender.steps:
             lines.append(BudgetItem("highest step", max(self._sender.steps), "bit/s"))
         lines.append(BudgetItem("rate", float(rate), "bit/s"))
@@ -208,9 +214,8 @@ class DirectedBudget:
         return np.asarray(10 ** ((surplus - BOLTZMANN_DB - needed) / 10))
 
     def _allowed(self, rate: Array) -> Array:
-        """Bound rates by the transmitter's cap and put them on its steps."""
-        if self._sender.cap is not None:
-            rate = np.minimum(rate, self._sender.cap)
+        """Bound rates by what the hardware of both ends can do and put them on the transmitter's steps."""
+        rate = np.minimum(rate, self.cap)
         if self._sender.steps:
             ladder = np.array([0.0, *sorted(self._sender.steps)])
             rate = ladder[np.searchsorted(ladder, rate * (1 + 1e-12), side="right") - 1]

@@ -110,6 +110,11 @@ MISTAKES = {
         "46: the ends of link 'dss14--orbiter2' have no common band: dss14 has X, orbiter2 has UHF; give both a radio "
         "of one band",
     ),
+    "two-bands": (
+        "    longitude: 77.45 deg\n    radios: [uhf]\n",
+        "    longitude: 77.45 deg\n    radios: [uhf, x_fixed]\n",
+        "40: the ends of link 'mro--rover' share the bands UHF, X; choose one: 'band: UHF'",
+    ),
     "no-radio": (
         "    longitude: 77.45 deg\n    radios: [uhf]\n",
         "    longitude: 77.45 deg\n",

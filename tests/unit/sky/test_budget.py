@@ -111,6 +111,7 @@ def test_eirp_and_gt_equal_their_parts() -> None:
 
 def test_the_cap_bounds_and_the_steps_quantise_downwards() -> None:
     assert budget({"cap": "6 Mbit/s"}).rate(0.4 * AU)[0] == 6e6
+    assert budget(earth={"receive_cap": "5 Mbit/s"}).rate(0.3 * AU)[0] == 5e6
     steps = {"steps": [f"{2**n} kbit/s" for n in range(12)]}
     rates = budget(steps).rate(np.array([0.4, 2.0, 2.7, 400.0]) * AU)[0]
     free = budget().rate(np.array([0.4, 2.0, 2.7, 400.0]) * AU)[0]
