@@ -10,10 +10,8 @@ from abc import ABC, abstractmethod
 
 from marsnet.errors import MarsnetError
 
-MTCP_PORT = 4557
-"""Customary; the draft assigns none."""
-STCP_PORT = 4556
 MAX_BUNDLE = 1 << 28
+"""Octets of the largest bundle accepted, by default."""
 STCP_KEEPALIVE = bytes(4)
 _WIDTHS = {24: 1, 25: 2, 26: 4, 27: 8}
 
@@ -56,6 +54,7 @@ class _Deframer(ABC):
         self._parts: list[bytes | memoryview] = []
         self._missing: int | None = None
         self._head = b""
+        self._broken: FramingError | None = None
 
     @property
     def unfinished(self) -> bool:
@@ -66,11 +65,23 @@ class _Deframer(ABC):
         """The bundles that these octets complete.
 
         Raises:
-            FramingError: when the stream is broken; everything before was returned by earlier calls.
+            FramingError: when the stream is broken. What was whole before was returned by earlier calls.
         """
+        if self._broken is not None:
+            raise self._broken
+        bundles: list[bytes] = []
+        try:
+            self._scan(octets, bundles)
+        except FramingError as error:
+            if not bundles:
+                raise
+            self._broken = error
+        return bundles
+
+    def _scan(self, octets: bytes, bundles: list[bytes]) -> None:
         view = memoryview(self._head + octets if self._head else octets)
         self._head = b""
-        bundles, position, size = [], 0, len(view)
+        position, size = 0, len(view)
         while position < size:
             if self._missing is None:
                 length, after = self._length(view[position : position + 9])
@@ -90,7 +101,6 @@ class _Deframer(ABC):
                 if self._parts:
                     bundles.append(b"".join(self._parts))
                 self._parts, self._missing = [], None
-        return bundles
 
     @abstractmethod
     def _length(self, head: memoryview) -> tuple[int | None, int]:

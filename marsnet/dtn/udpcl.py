@@ -1,7 +1,7 @@
 """UDP convergence layer: a bundle is a datagram, a datagram is a bundle (RFC 7122 section 3).
 
-There is no acknowledgement and no segmentation; what must arrive goes over LTP or TCPCL. Four zero octets, or none, are a
-keepalive.
+There is no acknowledgement and no segmentation; what must arrive goes over LTP or TCPCL. Four zero octets, or none, are
+a keepalive.
 """
 
 from __future__ import annotations

@@ -80,3 +80,10 @@ def test_a_lying_length_is_refused_before_anything_is_allocated(
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10_000
+
+
+def test_what_was_whole_before_the_stream_broke_is_kept() -> None:
+    reader = MtcpDeframer()
+    assert reader.feed(b"\x41a\xff\x41b") == [b"a"]
+    with pytest.raises(FramingError, match="0xff"):
+        reader.feed(b"\x41c")
