@@ -100,13 +100,15 @@ class ContactPlan:
     def owlt(self, source: str, target: str, time: float) -> float:
         """One-way light time in seconds of what leaves `source` for `target` at `time`.
 
-        Outside the segments the nearest one is extrapolated.
+        Between and outside of the segments, where nothing can be sent, it is that of the nearest instant before, or else
+        after, that has one: a low orbiter's range must not be extrapolated.
 
         Raises:
             KeyError: when the plan has no range for the pair.
         """
         starts, segments = self._ranges[source, target]
-        return segments[max(bisect_right(starts, time) - 1, 0)].at(time)
+        segment = segments[max(bisect_right(starts, time) - 1, 0)]
+        return segment.at(min(max(time, segment.start), segment.end))
 
     def between(self, source: str, target: str) -> Iterable[Contact]:
         """The contacts of one direction, in order."""

@@ -7,11 +7,16 @@ which they were scheduled, so that a run is the same from machine to machine.
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
 from collections.abc import Mapping
 from typing import Any
 
 from marsnet.errors import MarsnetError
+
+
+_RESOLUTION = 1e-9
+"""Timers within a nanosecond of each other fire together: a sum of floats never misses its own deadline."""
 
 
 class DeadlockError(MarsnetError):
@@ -56,8 +61,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super().__init__(selector)
         selector.loop = self
         self._virtual = 0.0
-        # Timers within a nanosecond of each other fire together: a sum of floats never misses its own deadline.
-        self._clock_resolution = 1e-9
+        self._clock_resolution = _RESOLUTION
 
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
@@ -66,3 +70,5 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def jump(self, seconds: float) -> None:
         """Let time pass."""
         self._virtual += seconds
+        # asyncio fires what is due before now + resolution, which must not vanish beside a large now.
+        self._clock_resolution = max(_RESOLUTION, 2 * math.ulp(self._virtual))

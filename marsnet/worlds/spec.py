@@ -1,0 +1,218 @@
+"""What a world is given to run and what it gives back: the same for every world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from marsnet.clock import parse_utc
+from marsnet.dtn.node.config import ClockConfig, FlowConfig, NeighbourConfig, NodeConfig
+from marsnet.dtn.node.ledger import Record
+from marsnet.errors import InputError
+from marsnet.model.scenario import Fault, LinkOutage, NodeCrash, NodeSilent, Scenario, When
+from marsnet.model.topology import Site, Topology
+from marsnet.plan.types import ContactPlan
+from marsnet.sky.marstime import local_time_instant
+
+ETHERNET_UDP_OVERHEAD = 42
+"""Bytes that Ethernet, IPv4 and UDP headers add to an LTP segment."""
+IP_UDP_OVERHEAD = 28
+"""Bytes of the MTU that IPv4 and UDP headers take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """A fault with its times resolved.
+
+    Attributes:
+        kind: `node_silent`, `node_crash` or `link_outage`.
+        subject: the node or link.
+        start: mission seconds.
+        end: mission seconds.
+        links: titles of the links that are down meanwhile.
+    """
+
+    kind: str
+    subject: str
+    start: float
+    end: float
+    links: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that a run is determined by.
+
+    Attributes:
+        scenario: the file's content.
+        topology: the network.
+        plan: contacts and ranges over the run.
+        incidents: the faults, in order of time.
+        seed: of every random draw.
+        rate: mission seconds per host second, in the emulated world.
+        folder: where the run leaves its files.
+    """
+
+    scenario: Scenario
+    topology: Topology
+    plan: ContactPlan
+    incidents: tuple[Incident, ...]
+    seed: int
+    rate: float
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """What became of the frames of one direction of a link.
+
+    Attributes:
+        link: its title.
+        source: transmitting node.
+        target: receiving node.
+        entered: frames that came to the transmitter.
+        delivered: frames that left the receiver.
+        queued: frames that wait for the transmitter at the end.
+        in_flight: frames under way at the end.
+        dropped: the others, by reason.
+    """
+
+    link: str
+    source: str
+    target: str
+    entered: int
+    delivered: int
+    queued: int
+    in_flight: int
+    dropped: dict[str, int]
+
+    @property
+    def unaccounted(self) -> int:
+        """Frames that vanished without a reason: zero, or the run cannot be trusted."""
+        return self.entered - self.delivered - self.queued - self.in_flight - sum(self.dropped.values())
+
+
+@dataclass
+class Outcome:
+    """What a world observed.
+
+    Attributes:
+        world: `virtual` or `emulated`.
+        records: the ledger of all nodes.
+        stored: bundle ids in each node's store at the end.
+        frames: of every direction of every link.
+        fidelity: figures of how true the run was to its model, in host time.
+        invalid: reasons why the run cannot be trusted, beyond figures out of budget.
+        interrupted: whether a person broke it off.
+        elapsed: mission seconds that were run.
+        wall: host seconds that it took.
+    """
+
+    world: str
+    records: list[Record]
+    stored: dict[str, list[str]]
+    frames: list[Frames]
+    fidelity: dict[str, float] = field(default_factory=dict)
+    invalid: list[str] = field(default_factory=list)
+    interrupted: bool = False
+    elapsed: float = 0.0
+    wall: float = 0.0
+
+
+Progress = Callable[[float, str], None]
+"""Called with the share of the run that is done, 0 to 1, and what goes on."""
+
+
+def mission_time(when: When, scenario: Scenario, topology: Topology) -> float:
+    """Seconds after the start of the run.
+
+    Raises:
+        InputError: a local time at a node that is no site on Mars.
+    """
+    if when.offset is not None:
+        return when.offset
+    if when.utc is not None:
+        return (parse_utc(when.utc) - parse_utc(scenario.start)).total_seconds()
+    site = topology.nodes[when.site]
+    if not isinstance(site, Site) or site.body != "mars" or when.sol is None:
+        raise InputError(f"{when.text!r}: {when.site!r} has no local time", remedy="name a site on Mars")
+    return local_time_instant(scenario.start, when.sol, when.hour, site.longitude, when.scale)
+
+
+def incidents(scenario: Scenario, topology: Topology) -> tuple[Incident, ...]:
+    """The scenario's faults with their times resolved, in order.
+
+    Raises:
+        InputError: a fault outside of the run.
+    """
+    found: list[Incident] = []
+    for fault in scenario.faults:
+        start = mission_time(fault.at, scenario, topology)
+        if not 0 <= start < scenario.duration:
+            raise InputError(f"a fault at {fault.at.text!r} is outside of the run", remedy="move it into the duration")
+        found.append(Incident(fault.kind, _subject(fault), start, start + fault.duration, _links(fault, topology)))
+    return tuple(sorted(found, key=lambda i: (i.start, i.subject)))
+
+
+def _subject(fault: Fault) -> str:
+    return fault.link if isinstance(fault, LinkOutage) else fault.node
+
+
+def _links(fault: Fault, topology: Topology) -> tuple[str, ...]:
+    match fault:
+        case LinkOutage():
+            return (fault.link,)
+        case NodeSilent():
+            return tuple(link.title for link in topology.links if fault.node in link.between)
+        case NodeCrash():
+            return ()
+
+
+def node_configs(spec: RunSpec, clock: ClockConfig | None, *, hiccup: float) -> dict[str, NodeConfig]:
+    """The configuration of every node, without addresses and paths, which only a world knows.
+
+    Args:
+        spec: the run.
+        clock: the three numbers, where they are known already.
+        hiccup: host seconds that a node may be late.
+    """
+    topology, scenario = spec.topology, spec.scenario
+    numbers = {name: node.number for name, node in topology.nodes.items()}
+    configs: dict[str, NodeConfig] = {}
+    for name, node in topology.nodes.items():
+        neighbours = {
+            (set(link.between) - {name}).pop(): NeighbourConfig(mtu=link.mtu - IP_UDP_OVERHEAD)
+            for link in topology.links
+            if name in link.between
+        }
+        flows = tuple(
+            FlowConfig(
+                name=flow.name,
+                destination=flow.destination,
+                service_class=flow.service_class,
+                size=round(flow.size),
+                every=flow.every,
+                arrivals=flow.arrivals,
+                burst=flow.burst,
+                lifetime=flow.lifetime,
+                start=mission_time(flow.start, scenario, topology),
+                stop=scenario.duration if flow.stop is None else mission_time(flow.stop, scenario, topology),
+            )
+            for flow in scenario.traffic
+            if flow.source == name
+        )
+        configs[name] = NodeConfig(
+            name=name,
+            number=node.number,
+            numbers=numbers,
+            clock=clock,
+            plan=Path("plan.json"),
+            neighbours=neighbours,
+            quota=round(node.storage),
+            seed=spec.seed,
+            hiccup=hiccup,
+            overhead=ETHERNET_UDP_OVERHEAD,
+            flows=flows,
+        )
+    return configs

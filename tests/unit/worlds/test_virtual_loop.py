@@ -1,0 +1,37 @@
+"""Virtual time jumps from deadline to deadline, in order."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from marsnet.worlds.loop import DeadlockError, VirtualLoop
+
+
+def test_a_year_passes_at_once() -> None:
+    loop = VirtualLoop()
+    began = time.monotonic()
+    loop.run_until_complete(asyncio.sleep(365 * 86400.0))
+    assert loop.time() == pytest.approx(365 * 86400.0, abs=1e-3)
+    assert time.monotonic() - began < 30
+    loop.close()
+
+
+def test_timers_fire_in_order_at_their_instants() -> None:
+    loop, seen = VirtualLoop(), []
+    for at in (5.0, 0.1, 0.3, 1334.9):
+        loop.call_at(at, lambda at=at: seen.append((at, loop.time())))
+    loop.call_at(2000.0, loop.stop)
+    loop.run_forever()
+    assert [at for at, _ in seen] == [0.1, 0.3, 5.0, 1334.9]
+    assert all(now == pytest.approx(at, abs=1e-9) for at, now in seen)
+    loop.close()
+
+
+def test_waiting_for_what_never_comes_is_an_error() -> None:
+    loop = VirtualLoop()
+    with pytest.raises(DeadlockError):
+        loop.run_until_complete(asyncio.Event().wait())
+    loop.close()
