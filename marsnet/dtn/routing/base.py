@@ -118,6 +118,5 @@ class PlannedRouter:
         times: tuple[float, float],
         now: float,
     ) -> Forward:
-        booking = self._ledger.book(bundle.key, bundle.size, bundle.priority, route, slots)
-        displaced = self._ledger.displace(booking, now)
+        booking, displaced = self._ledger.book(bundle.key, bundle.size, bundle.priority, route, slots, now)
         return Forward(route[0].target, route[0], *times, route, booking, displaced)

@@ -16,6 +16,10 @@ from marsnet.dtn.routing.graph import CacheKey, Slot
 from marsnet.plan.types import Contact
 
 
+_LEVELS = tuple(tuple(range(priority, PRIORITIES)) for priority in range(PRIORITIES))
+"""The priorities that a booking of each priority takes volume from."""
+
+
 class Ledger:
     """Bookings of one router.
 
@@ -29,29 +33,40 @@ class Ledger:
         self._by_key: dict[Hashable, list[Booking]] = {}
 
     def book(
-        self, key: Hashable, size: int, priority: int, contacts: tuple[Contact, ...], slots: tuple[Slot, ...]
-    ) -> Booking:
-        """Take a bundle's volume from the contacts of a route."""
+        self,
+        key: Hashable,
+        size: int,
+        priority: int,
+        contacts: tuple[Contact, ...],
+        slots: tuple[Slot, ...],
+        now: float,
+    ) -> tuple[Booking, tuple[Booking, ...]]:
+        """Take a bundle's volume from the contacts of a route.
+
+        Returns: its booking, and those of lower priority that no longer fit beside it, void.
+        """
         booking = Booking(key, size, priority, contacts, slots)
-        for slot in slots:
-            free = slot.free
-            for level in range(priority, PRIORITIES):
-                free[level] -= size
-            slot.bookings[booking] = None
+        levels = _LEVELS[priority]
         first = slots[0]
         pending = first.pending
-        for level in range(priority, PRIORITIES):
+        for level in levels:
             pending[level] += size
+        start = now if now > first.start else first.start
+        tight = start + pending[-1] * first.pace > first.stop
+        for slot in slots:
+            free = slot.free
+            for level in levels:
+                free[level] -= size
+            if free[-1] < 0:
+                tight = True
+            slot.bookings[booking] = None
         self._waiting[first] = None
         if key is not None:
             self._by_key.setdefault(key, []).append(booking)
-        return booking
+        return booking, self._displace(booking, now) if tight else ()
 
-    def displace(self, booking: Booking, now: float) -> tuple[Booking, ...]:
-        """Void the bookings of lower priority that no longer fit beside a new one."""
+    def _displace(self, booking: Booking, now: float) -> tuple[Booking, ...]:
         void: list[Booking] = []
-        if booking.priority == PRIORITIES - 1:
-            return ()
         for slot in booking.slots:
             queue_from = max(now, slot.start) if slot is booking.slots[0] else None
             if not _overbooked(slot, queue_from):
@@ -74,7 +89,7 @@ class Ledger:
         if booking.state is not BookingState.LIVE:
             return
         booking.state = state
-        size, levels = booking.size, range(booking.priority, PRIORITIES)
+        size, levels = booking.size, _LEVELS[booking.priority]
         first = booking.slots[0]
         for level in levels:
             first.pending[level] -= size

@@ -64,7 +64,9 @@ class SabrRouter(PlannedRouter):
                 and arrival <= entry.horizon
                 and (arrival, path.hops) <= entry.second
             ):
-                return [self._book(bundle, path.contacts, path.slots, (start, arrival), now)]
+                route = path.contacts
+                booking, displaced = self._ledger.book(key, size, priority, route, path.slots, now)
+                return [Forward(path.neighbour, route[0], start, arrival, route, booking, displaced)]
         obstacle = self._admit(bundle, now)
         if obstacle is not None:
             return obstacle

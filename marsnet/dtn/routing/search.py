@@ -164,8 +164,8 @@ def project(slots: Sequence[Slot], start: float, size: float, priority: int) -> 
     """
     time = start
     for slot in slots:
-        time = max(time, slot.start)
-        time += size * slot.pace
+        begin = slot.start
+        time = (time if time > begin else begin) + size * slot.pace
         if time > slot.stop or slot.free[priority] < size:
             return None
         time = slot.base + slot.slope * time if slot.steps is None else slot.arrival(time)
