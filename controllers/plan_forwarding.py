@@ -11,6 +11,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from controllers.paths import PathFinder, Table
 from controllers.telemetry import Telemetry
 from marsnet.clock import MissionClock
 from marsnet.errors import InputError
+from marsnet.plan import jsonplan
 from marsnet.plan.types import ContactPlan
 
 SETTINGS_VARIABLE = "MARSNET_CONTROLLER_SETTINGS"
@@ -30,9 +32,24 @@ LISTENING = "listening"
 """What the log says once switches and clients can connect."""
 _REPLY_TIMEOUT = 5.0
 """Host seconds within which a switch answers."""
+_LONGEST_SLEEP = 86400.0
+"""Host seconds; the kernel's timers do not take an arbitrarily long wait."""
 _ETH_IPV4 = 0x0800
 
 _events, _states = stack.ofp_event, stack.handler
+
+
+@dataclass
+class _Question:
+    """Something asked of a switch: the parts of its answer, and whether the answer is complete."""
+
+    done: Any
+    parts: list[Any] = field(default_factory=list)
+    answered: bool = False
+
+    def close(self, *, answered: bool) -> None:
+        self.answered = answered
+        self.done.set()
 
 
 @dataclass
@@ -59,13 +76,15 @@ class PlanForwarding(stack.App):  # type: ignore[misc]
         super().__init__(*arguments, **keywords)
         self.settings = settings.read(Path(os.environ[SETTINGS_VARIABLE]))
         self.clock = self.settings.clock
-        self.plan = settings.read_plan(self.settings.plan.read_text())
+        self.plan = jsonplan.read(self.settings.plan.read_text(), self.settings.plan)
         self.numbers = self.settings.numbers()
-        self.telemetry = Telemetry(self.settings.segment)
-        self.generation = 0
+        self.telemetry = Telemetry(self.settings)
+        self.generation = self.revision = 0
         self._addresses = {switch.number: switch.address for switch in self.settings.switches}
         self._wake, self._progress = stack.hub.Event(), stack.hub.Event()
-        self._replies: dict[tuple[int, int], tuple[Any, list[Any]]] = {}
+        self._questions: dict[tuple[int, int], _Question] = {}
+        # Messages of two threads to one switch must not mix: the difference that each sends builds on the other's.
+        self._sending = stack.hub.Semaphore(1)
         self._finder = self._make_finder()
         now = self.clock.now()
         self.managed = {
@@ -102,18 +121,20 @@ class PlanForwarding(stack.App):  # type: ignore[misc]
                 self._execute(due, self.clock.to_monotonic(deadline))
                 continue
             following = min((managed.table.until for managed in self.managed.values()), default=math.inf)
-            left = None if math.isinf(following) else self.clock.to_monotonic(following) - time.monotonic()
-            if left is None or left > 0:
+            left = min(self.clock.to_monotonic(following) - time.monotonic(), _LONGEST_SLEEP)
+            if left > 0:
                 self._wake.wait(left)
 
     def _execute(self, due: list[_Managed], deadline: float | None) -> None:
         """Bring these switches to the table of now, and measure how late the last of them obeyed."""
-        now = self.clock.now()
-        for managed in due:
-            managed.table = self._finder.table(managed.switch.node, now)
-        self._send([managed for managed in due if managed.programmed])
+        with self._sending:
+            now = self.clock.now()
+            for managed in due:
+                managed.table = self._finder.table(managed.switch.node, now)
+            self._send([managed for managed in due if managed.programmed])
         if deadline is not None:
             self.telemetry.lateness.observe(max(time.monotonic() - deadline, 0.0))
+        self._announce()
 
     def _send(self, targets: list[_Managed]) -> None:
         """Send each switch the difference to what it has, and wait until all have obeyed."""
@@ -160,23 +181,25 @@ class PlanForwarding(stack.App):  # type: ignore[misc]
     def _parser(managed: _Managed) -> Any:
         return managed.datapath.ofproto_parser
 
-    def _ask(self, datapath: Any, request: Any, **fields: Any) -> tuple[int, int]:
-        message = request(datapath, **fields)
+    def _ask(self, datapath: Any, request: Any) -> tuple[int, int]:
+        message = request(datapath)
         datapath.set_xid(message)
         key = (datapath.id, message.xid)
-        self._replies[key] = (stack.hub.Event(), [])
+        self._questions[key] = _Question(stack.hub.Event())
         datapath.send_msg(message)
         return key
 
     def _await(self, key: tuple[int, int]) -> list[Any] | None:
-        """The parts of the answer to a question; None when the switch does not answer in time."""
-        event, parts = self._replies[key]
-        event.wait(_REPLY_TIMEOUT)
-        del self._replies[key]
-        return parts if event.is_set() else None
+        """The parts of the answer to a question; None when the switch does not answer in time, or is gone."""
+        question = self._questions[key]
+        question.done.wait(_REPLY_TIMEOUT)
+        del self._questions[key]
+        return question.parts if question.answered else None
 
     def entries_of(self, managed: _Managed) -> dict[Entry, int] | None:
         """The entries that a switch has and the packets each has seen; None when it does not answer."""
+        if managed.datapath is None:
+            return None
         parts = self._await(self._ask(managed.datapath, self._parser(managed).OFPFlowStatsRequest))
         if parts is None:
             return None
@@ -187,18 +210,18 @@ class PlanForwarding(stack.App):  # type: ignore[misc]
     def on_flow_stats(self, event: Any) -> None:
         """A switch reports its entries, perhaps in several parts."""
         message = event.msg
-        waiting = self._replies.get((message.datapath.id, message.xid))
-        if waiting is not None:
-            waiting[1].append(message.body)
+        question = self._questions.get((message.datapath.id, message.xid))
+        if question is not None:
+            question.parts.append(message.body)
             if not message.flags & message.datapath.ofproto.OFPMPF_REPLY_MORE:
-                waiting[0].set()
+                question.close(answered=True)
 
     @stack.on(_events.EventOFPBarrierReply, _states.MAIN_DISPATCHER)
     def on_barrier(self, event: Any) -> None:
         """A switch has carried out everything that was sent before the question."""
-        waiting = self._replies.get((event.msg.datapath.id, event.msg.xid))
-        if waiting is not None:
-            waiting[0].set()
+        question = self._questions.get((event.msg.datapath.id, event.msg.xid))
+        if question is not None:
+            question.close(answered=True)
 
     # Life of a switch
 
@@ -214,24 +237,30 @@ class PlanForwarding(stack.App):  # type: ignore[misc]
             stack.hub.spawn(self._adopt, managed)
         elif managed.datapath is datapath:
             managed.datapath, managed.programmed = None, False
+            for (number, _), question in self._questions.items():
+                if number == datapath.id:
+                    question.close(answered=False)
             self.logger.warning("the switch of %s is disconnected", managed.switch.node)
+            self._announce()
 
     def _adopt(self, managed: _Managed) -> None:
         """Learn what a switch still has from before, then bring it to the table of now without a gap."""
-        have = self.entries_of(managed)
+        datapath, have = managed.datapath, self.entries_of(managed)
         if have is None:
             self.telemetry.errors.inc()
             return
-        managed.installed = set(have)
-        managed.table = self._finder.table(managed.switch.node, self.clock.now())
-        self._send([managed])
-        managed.programmed = True
+        with self._sending:
+            managed.installed = set(have)
+            managed.table = self._finder.table(managed.switch.node, self.clock.now())
+            self._send([managed])
+            managed.programmed = datapath is not None and managed.datapath is datapath
         self.logger.info("the switch of %s forwards by the plan", managed.switch.node)
         self._wake.set()
         self._announce()
 
     def _announce(self) -> None:
-        """Wake whoever waits for progress."""
+        """Wake whoever waits for a change of the state."""
+        self.revision += 1
         previous, self._progress = self._progress, stack.hub.Event()
         previous.set()
 
@@ -262,22 +291,27 @@ class PlanForwarding(stack.App):  # type: ignore[misc]
             return Answer(200, self.telemetry.expose(self._survey()), "text/plain; version=0.0.4; charset=utf-8")
         if route == ("GET", "/state"):
             return Answer.of_json(200, self.state())
-        if route == ("GET", "/ready"):
-            ready = self.wait_ready(float(query.get("timeout", "10")))
-            return Answer.of_json(200 if ready else 503, self.state())
         try:
+            timeout = float(query.get("timeout", "10"))
+            if route == ("GET", "/ready"):
+                ready = self._wait_until(lambda: all(m.programmed for m in self.managed.values()), timeout)
+                return Answer.of_json(200 if ready else 503, self.state())
+            if route == ("GET", "/change"):
+                known = int(query.get("since", self.revision))
+                self._wait_until(lambda: self.revision != known, timeout)
+                return Answer.of_json(200, self.state())
             if route == ("PUT", "/plan"):
-                return self.replace_plan(settings.read_plan(body.decode()))
+                return self.replace_plan(jsonplan.read(body.decode(), "the plan"))
             if route == ("PUT", "/clock"):
                 return self.replace_clock(settings.clock_of(json.loads(body)))
         except (InputError, ValueError) as error:
             return Answer.of_json(400, {"error": str(error)})
         return Answer.of_json(404, {"error": f"no {method} {path} here"})
 
-    def wait_ready(self, timeout: float) -> bool:
-        """Wait until every switch of the segment forwards by the plan; False when `timeout` host seconds are over."""
+    def _wait_until(self, condition: Callable[[], bool], timeout: float) -> bool:
+        """Wait until a condition on the state holds; False when `timeout` host seconds are over."""
         deadline = time.monotonic() + timeout
-        while not all(managed.programmed for managed in self.managed.values()):
+        while not condition():
             progress, left = self._progress, deadline - time.monotonic()
             if left <= 0:
                 return False
@@ -308,6 +342,7 @@ class PlanForwarding(stack.App):  # type: ignore[misc]
             "segment": self.settings.segment,
             "mission_time": self.clock.now(),
             "generation": self.generation,
+            "revision": self.revision,
             "switches": {
                 managed.switch.node: {
                     "connected": managed.datapath is not None,

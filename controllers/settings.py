@@ -10,7 +10,6 @@ from typing import Any
 from controllers.paths import Port
 from marsnet.clock import MissionClock
 from marsnet.errors import InputError
-from marsnet.plan.types import Contact, ContactPlan, Range
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,24 +102,3 @@ def read(path: Path) -> Settings:
         )
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"no controller settings: {error!r}", file=path, remedy="let the lab write them") from error
-
-
-def read_plan(text: str) -> ContactPlan:
-    """The contact plan that a JSON text holds.
-
-    Raises:
-        InputError: when it holds none.
-    """
-    try:
-        document = json.loads(text)
-        return ContactPlan(
-            document["epoch"],
-            document["start"],
-            document["end"],
-            document["nodes"],
-            tuple(Contact(**contact) for contact in document["contacts"]),
-            tuple(Range(**segment) for segment in document["ranges"]),
-            document.get("meta", {}),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"no contact plan: {error!r}", remedy="give the JSON that 'marsnet plan' writes") from error

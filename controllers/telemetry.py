@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from controllers.flows import Entry, Purpose
+from controllers.settings import Settings
 
 _LATENESS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
 _REASON = {Purpose.NO_CONTACT: "no contact", Purpose.MISS: "unknown destination"}
@@ -19,6 +20,9 @@ Survey = Mapping[str, Mapping[Entry, int] | None]
 class Telemetry:
     """The metrics of one controller, in a registry of its own.
 
+    Args:
+        settings: the controller's settings, for the names of nodes and links.
+
     Attributes:
         lateness: host seconds between a deadline of the plan and the switches' confirmation.
         changes: entries added or removed.
@@ -26,9 +30,11 @@ class Telemetry:
         errors: refusals and missing answers of switches.
     """
 
-    def __init__(self, segment: str) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._registry = CollectorRegistry()
-        self._segment = segment
+        self._segment = segment = settings.segment
+        self._names = {switch.number: switch.node for switch in settings.switches}
+        self._links = {(switch.node, port.number): port.link for switch in settings.switches for port in switch.ports}
         self._retired: defaultdict[tuple[str, Entry], int] = defaultdict(int)
         self._survey: Survey = {}
         self.lateness = Histogram(
@@ -66,8 +72,8 @@ class Telemetry:
         )
         forwarded = CounterMetricFamily(
             "marsnet_sdn_forwarded_frames",
-            "Frames sent out of a link port.",
-            labels=["segment", "node", "port", "destination"],
+            "Frames that the switch sent into a link.",
+            labels=["segment", "node", "link", "destination"],
         )
         delivered = CounterMetricFamily(
             "marsnet_sdn_delivered_frames", "Frames handed to the node's container.", labels=["segment", "node"]
@@ -88,7 +94,9 @@ class Telemetry:
             if entry.purpose is Purpose.LOCAL:
                 delivered.add_metric([segment, node], packets)
             elif entry.purpose is Purpose.FORWARD:
-                forwarded.add_metric([segment, node, str(entry.port), str(entry.destination)], packets)
+                link = self._links[node, entry.port]
+                forwarded.add_metric([segment, node, link, self._names[entry.destination]], packets)
             else:
-                dropped.add_metric([segment, node, _REASON[entry.purpose], str(entry.destination)], packets)
+                destination = self._names.get(entry.destination, "")
+                dropped.add_metric([segment, node, _REASON[entry.purpose], destination], packets)
         yield from (connected, installed, forwarded, delivered, dropped)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from marsnet.worlds.lab.cleanup import LabStatus, NodeStatus, down_by_label, inspect, labs
 from marsnet.worlds.lab.lab import Lab
+from marsnet.worlds.lab.prometheus import Target
 from marsnet.worlds.lab.spec import Limits, LinkSpec, NodeSpec, Segment
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "NodeSpec",
     "NodeStatus",
     "Segment",
+    "Target",
     "down_by_label",
     "inspect",
     "labs",

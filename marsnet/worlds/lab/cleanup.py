@@ -6,8 +6,9 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from marsnet.worlds.images import connect
 from marsnet.worlds.lab import namespace, services, spec, state
-from marsnet.worlds.lab.containers import Containers, connect, labs_with_containers
+from marsnet.worlds.lab.containers import Containers, labs_with_containers
 
 
 @dataclass(frozen=True)

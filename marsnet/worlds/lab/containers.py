@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
 
-import docker
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.errors import APIError, ImageNotFound, NotFound
 
 from marsnet.errors import EnvironmentLacksError, InputError
+from marsnet.worlds.images import connect
 from marsnet.worlds.lab import spec
 from marsnet.worlds.lab.spec import NodeSpec
 
@@ -24,20 +24,6 @@ _WORKERS = 8
 _LOG = {"type": "json-file", "config": {"max-size": "10m", "max-file": "2"}}
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-def connect() -> Any:
-    """A client of the machine's Docker daemon.
-
-    Raises:
-        EnvironmentLacksError: when none answers.
-    """
-    try:
-        client = docker.from_env()
-        client.ping()
-    except DockerException as error:
-        raise EnvironmentLacksError(f"no Docker daemon answers ({error})", fix="make setup") from error
-    return client
 
 
 def in_parallel(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
@@ -105,7 +91,7 @@ class Containers:
                 node,
                 name=spec.container_name(self.lab, node.name),
                 role=spec.ROLE_NODE,
-                command=list(node.command) or None,
+                entrypoint=list(node.command) or None,
                 network_mode=f"container:{spec.holder_name(self.lab, node.name)}",
                 environment=dict(node.env),
                 volumes=volumes,

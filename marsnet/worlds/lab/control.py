@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 import urllib.error
-import urllib.request
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import marsnet
 from marsnet.clock import MissionClock
 from marsnet.errors import EnvironmentLacksError, InputError
-from marsnet.worlds.lab import namespace, services, spec, switches
+from marsnet.worlds.lab import namespace, services, spec, switches, web
+from marsnet.worlds.lab.containers import in_parallel
 from marsnet.worlds.lab.spec import Segment
 
 if TYPE_CHECKING:
@@ -45,8 +46,7 @@ class Controllers:
         segments = self.segments()
         for segment in segments:
             self._settings(segment).write_text(json.dumps(self._document(segment, clock, guard), indent=1))
-        for segment in segments:
-            self._launch(segment)
+        self._launch(segments)
         self._connect()
         for segment in segments:
             self.wait_ready(segment)
@@ -58,7 +58,7 @@ class Controllers:
 
     def start_one(self, segment: Segment) -> None:
         """Start the controller of a segment with the settings it had, and wait until its switches are up to date."""
-        self._launch(segment)
+        self._launch([segment])
         self.wait_ready(segment)
 
     def stop(self, segment: Segment) -> None:
@@ -94,6 +94,12 @@ class Controllers:
         answer: dict[str, Any] = json.loads(self.request(segment, "GET", "/state"))
         return answer
 
+    def await_change(self, segment: Segment, since: dict[str, Any], timeout: float) -> dict[str, Any]:
+        """The controller's state once it differs from an earlier one, or after `timeout` host seconds (at most 30)."""
+        path = f"/change?since={since['revision']}&timeout={min(timeout, _READY_TIMEOUT):g}"
+        answer: dict[str, Any] = json.loads(self.request(segment, "GET", path))
+        return answer
+
     def metrics(self, segment: Segment) -> str:
         """The controller's metrics in Prometheus' text format."""
         return self.request(segment, "GET", "/metrics").decode()
@@ -106,16 +112,12 @@ class Controllers:
             services.ServiceError: when it does not answer.
         """
         url = f"http://127.0.0.1:{spec.CONTROLLER_API_PORTS[segment]}{path}"
-        request = urllib.request.Request(url, data=body, method=method)
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with namespace.inside(self._lab.namespace), opener.open(request, timeout=_READY_TIMEOUT + 5) as answer:
-                content: bytes = answer.read()
+            return web.request(self._lab.namespace, url, method=method, body=body, timeout=_READY_TIMEOUT + 5)
         except urllib.error.HTTPError:
             raise
         except OSError as error:
             raise services.ServiceError(f"the controller of segment {segment} does not answer: {error}") from error
-        return content
 
     def _folder(self) -> Path:
         return self._lab.run_dir / "controllers"
@@ -148,21 +150,24 @@ class Controllers:
             ],
         }
 
-    def _launch(self, segment: Segment) -> None:
-        log = self._folder() / f"{segment}.log"
-        with namespace.inside(self._lab.namespace):
-            pid, _ = services.start(
-                [sys.executable, str(self._launcher), str(self._settings(segment))], log, r"\blistening\b"
-            )
-        self._lab.state.record(
-            f"controller-{segment}",
-            {
+    def _launch(self, segments: Sequence[Segment]) -> None:
+        def launch(segment: Segment) -> dict[str, str | int]:
+            log = self._folder() / f"{segment}.log"
+            with namespace.inside(self._lab.namespace):
+                pid, _ = services.start(
+                    [sys.executable, str(self._launcher), str(self._settings(segment))], log, r"\blistening\b"
+                )
+            return {
                 "pid": pid,
                 "log": str(log),
                 "openflow": f"127.0.0.1:{spec.CONTROLLER_PORTS[segment]}",
                 "http": f"127.0.0.1:{spec.CONTROLLER_API_PORTS[segment]}",
-            },
-        )
+            }
+
+        started = in_parallel(launch, segments)
+        state = self._lab.state
+        for segment, facts in zip(segments, started, strict=True):
+            state.record(f"controller-{segment}", facts)
 
     def _connect(self) -> None:
         """Tell every switch its controller; it calls at once, and again every second at most when it is lost."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from marsnet.clock import MissionClock
 from marsnet.errors import InputError
-from marsnet.worlds.lab import cleanup, namespace, network, spec, state, switches
+from marsnet.worlds.lab import cleanup, namespace, network, prometheus, services, spec, state, switches
 from marsnet.worlds.lab.containers import Containers
 from marsnet.worlds.lab.control import Controllers
+from marsnet.worlds.lab.prometheus import Target
 from marsnet.worlds.lab.spec import LinkSpec, NodeSpec, Segment
 from marsnet.worlds.lab.state import LabState
 
@@ -247,6 +250,34 @@ class Lab:
         code, output = self.containers.node(self._node(node).name).exec_run(list(argv))
         return int(code), (output or b"").decode(errors="replace")
 
+    def tool(self, node: str, argv: Sequence[str], timeout: float = 60.0) -> tuple[int, str]:
+        """Run one of this machine's programs inside the node's network (its file system is the machine's).
+
+        The image need not have the program: `lab.tool("mcc", ["ping", "-c1", lab.address("dss")])`.
+
+        Args:
+            node: whose network.
+            argv: program and arguments.
+            timeout: host seconds.
+
+        Returns:
+            Exit code, and what it wrote to standard output and error.
+
+        Raises:
+            subprocess.TimeoutExpired: when it takes longer.
+        """
+        pid = self.containers.holder(self._node(node).name).attrs["State"]["Pid"]
+        done = subprocess.run(
+            ["nsenter", "-t", str(pid), "-n", *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        return done.returncode, done.stdout
+
     # Services
 
     def start_controllers(self, plan: Path, clock: MissionClock, *, guard: float = 0.25) -> None:
@@ -266,3 +297,68 @@ class Lab:
     def start_controller(self, segment: Segment) -> None:
         """Start a segment's controller again, with the plan and the clock it had."""
         self.controllers.start_one(segment)
+
+    def settle_counters(self) -> None:
+        """Wait until the controllers' frame counts include every frame that has passed a switch so far."""
+        switches.settle_counters(self.runtime)
+
+    def start_prometheus(self, *, scrape_interval: float = 2.0, targets: Sequence[Target] = ()) -> None:
+        """Start a Prometheus that scrapes every node, both controllers and whatever else is given.
+
+        Args:
+            scrape_interval: host seconds between scrapes.
+            targets: more to scrape, for example the delay line.
+        """
+        folder = self.run_dir / "prometheus"
+        configuration = prometheus.write_configuration(
+            folder, [*self._targets(), *targets], lab=self.name, run=self.run, scrape_interval=scrape_interval
+        )
+        with namespace.inside(self.namespace):
+            pid, log = prometheus.start(folder, configuration)
+        address = f"127.0.0.1:{spec.PROMETHEUS_PORT}"
+        self.state.record("prometheus", {"pid": pid, "log": str(log), "http": address})
+
+    def _targets(self) -> list[Target]:
+        nodes = [
+            Target(
+                "nodes",
+                f"{self.mgmt(node.name)}:{spec.NODE_METRICS_PORT}",
+                {"node": node.name, "segment": node.segment},
+            )
+            for node in self.nodes.values()
+        ]
+        controllers = [
+            Target("controllers", f"127.0.0.1:{spec.CONTROLLER_API_PORTS[segment]}", {"segment": segment})
+            for segment in self.controllers.segments()
+        ]
+        return nodes + controllers
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """The instant vector that a PromQL expression gives in the lab's Prometheus."""
+        result: list[dict[str, Any]] = prometheus.ask(self.namespace, "query", query=expression)["result"]
+        return result
+
+    def forward(self, to: str, listen: str = "127.0.0.1:0") -> str:
+        """Make an address inside the lab reachable from where the lab was entered.
+
+        Args:
+            to: host and port inside, as in `127.0.0.1:9090`.
+            listen: host and port outside; port 0 takes a free one.
+
+        Returns:
+            Host and port outside.
+        """
+        home = namespace.own_fd() if self._home is None else self._home
+        pid, match = services.start(
+            [
+                *(sys.executable, "-m", "marsnet.worlds.lab.forward", self.name),
+                *("--to", to, "--listen", listen, "--home-fd", str(home)),
+            ],
+            self.run_dir / "logs" / f"forward-{to.rpartition(':')[2]}.log",
+            r"forwarding (\S+)\n",
+            pass_fds=[home],
+        )
+        if home != self._home:
+            os.close(home)
+        self.state.record(f"forward-{to}", {"pid": pid, "to": to, "listen": match[1]})
+        return match[1]

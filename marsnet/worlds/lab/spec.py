@@ -63,7 +63,7 @@ class NodeSpec:
         number: the node's ipn number, 1 to 65533; addresses, datapath id and interface names follow from it.
         segment: whose controller commands the switch.
         image: Docker image.
-        command: what the container runs; empty for the image's own.
+        command: what the container runs instead of the image's entry point; empty for the image's own.
         env: environment of the container.
         config_dir: host directory mounted read-only at `/etc/marsnet`.
         state_dir: host directory mounted at `/var/lib/marsnet`; it outlives the container.
