@@ -1,9 +1,9 @@
 """Cached routes to one destination, in order of arrival, extended on demand.
 
 The list serves bundles of one destination, priority, size class and set of forbidden next hops. It is computed without
-backlog and for the smallest size of its class, so each route's arrival in it is a lower bound for every bundle of the
-class at any later time. A bundle's own projected arrival is computed per bundle; once it is no later than the bound of
-all routes that follow, the route is the best there is, and nothing need be searched.
+backlog and for the smallest size it was asked for, so each route's arrival in it is a lower bound for every bundle of
+that size or more at any later time. A bundle's own projected arrival is computed per bundle; once it is no later than
+the bound of all routes that follow, the route is the best there is, and nothing need be searched.
 
 Routes beyond the first come from Lawler's partition ("A procedure for computing the K best solutions", 1972) applied
 to paths (Yen 1971): each contact of a found route becomes an anchor in turn, what comes before it is kept, and the
@@ -57,6 +57,7 @@ class Candidates:
         paths: found so far, in order of arrival.
         bound: (arrival, hops) that no route beyond the list is better than.
         second: (arrival, hops) that no route but the first of the list is better than.
+        misses: bundles for which the list proved nothing and a search was made instead.
         horizon: contacts that were added later may improve on arrivals after this time, so the list proves nothing
             there.
     """
@@ -72,6 +73,7 @@ class Candidates:
         "bundle",
         "horizon",
         "key",
+        "misses",
         "paths",
         "second",
     )
@@ -80,6 +82,7 @@ class Candidates:
         self.key, self.bundle = key, bundle
         self.paths: list[Path] = []
         self.horizon = _NEVER
+        self.misses = 0
         self._graph, self._source, self._time = graph, source, now
         self._frontier: list[tuple[float, int, int, tuple[Slot, ...], int, frozenset[Slot]]] = []
         self._branch: tuple[tuple[Slot, ...], int, frozenset[Slot]] | None = None
@@ -97,25 +100,46 @@ class Candidates:
             self._branch = (slots, kept, without)
             self.bound = (arrival, hops)
 
-    def tighten(self) -> bool:
+    def tighten(self, now: float) -> bool:
         """Branch the last path, if it is not yet. Returns: whether the bound may have risen."""
         if self._branch is None:
             return False
         slots, kept, without = self._branch
         self._branch = None
-        for anchor in range(kept, len(slots)):
+        self._time = now
+        for anchor in range(kept, 1 + self._passable(slots)):
             self._spur(slots, anchor, (without if anchor == kept else frozenset()) | {slots[anchor]})
         self.bound = self._frontier[0][:2] if self._frontier else (_NEVER, 0)
         if len(self.paths) == 1:
             self.second = self.bound
         return True
 
-    def extend(self) -> bool:
+    def drop_first(self, now: float) -> None:
+        """Remove the first path, which is over or full, and have another in its place if there is one."""
+        if len(self.paths) == 1:
+            self.extend(now)
+        for slot in self.paths[0].slots:
+            if slot.free[self.bundle.priority] < self.bundle.size:
+                slot.blocked.add(self.key)
+        del self.paths[0]
+        self.second = self.paths[1].bound if len(self.paths) > 1 else self.bound
+
+    def extend(self, now: float) -> bool:
         """Append the next path. Returns: whether there is one."""
-        self.tighten()
+        self.tighten(now)
         before = len(self.paths)
         self._advance()
         return len(self.paths) > before
+
+    def _passable(self, slots: tuple[Slot, ...]) -> int:
+        """Index of the last contact that can be an anchor: nothing is reached beyond one that time has closed."""
+        time, size = self._time, self.bundle.size
+        for position, slot in enumerate(slots):
+            time = (slot.start if slot.start > time else time) + size * slot.pace
+            if time > slot.stop:
+                return position
+            time = slot.arrival(time)
+        return len(slots) - 1
 
     def _spur(self, slots: tuple[Slot, ...], anchor: int, without: frozenset[Slot]) -> None:
         prefix = slots[:anchor]

@@ -209,7 +209,7 @@ class ContactGraph:
         gone = [slot for contact, slot in self.slots.items() if contact not in slots]
         self._plan, self._discovered = plan, discovered
         self.index, self.names, self.numbers, self.slots = index, list(index), numbers, slots
-        self.lanes = _lanes(slots.values(), len(index))
+        self.lanes = _lanes(slots.values(), numbers)
         return Change(gone, opened)
 
     def neighbours(self, node: str) -> list[str]:
@@ -244,7 +244,8 @@ def _covering(segments: list[Range], contact: Contact) -> list[Range]:
     return segments[first : last + 1]
 
 
-def _lanes(slots: Iterable[Slot], nodes: int) -> list[list[Lane]]:
+def _lanes(slots: Iterable[Slot], numbers: list[float]) -> list[list[Lane]]:
+    """The lanes of every node, the lowest neighbour number first: that decides ties (CCSDS 734.3-B-1 3.2.8.1.4)."""
     by_link: dict[tuple[int, int, str], list[Lane]] = {}
     for slot in sorted(slots, key=lambda slot: (slot.start, slot.stop)):
         contact = slot.contact
@@ -259,7 +260,9 @@ def _lanes(slots: Iterable[Slot], nodes: int) -> list[list[Lane]]:
             group.append(lane)
         lane.ends.append(contact.end)
         lane.slots.append(slot)
-    lanes: list[list[Lane]] = [[] for _ in range(nodes)]
+    lanes: list[list[Lane]] = [[] for _ in numbers]
     for (source, _, _), group in by_link.items():
         lanes[source].extend(group)
+    for outgoing in lanes:
+        outgoing.sort(key=lambda lane: numbers[lane.target])
     return lanes

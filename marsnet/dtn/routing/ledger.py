@@ -15,7 +15,6 @@ from marsnet.dtn.routing.api import PRIORITIES, Booking, BookingState
 from marsnet.dtn.routing.graph import CacheKey, Slot
 from marsnet.plan.types import Contact
 
-
 _LEVELS = tuple(tuple(range(priority, PRIORITIES)) for priority in range(PRIORITIES))
 """The priorities that a booking of each priority takes volume from."""
 

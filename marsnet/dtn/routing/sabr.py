@@ -12,6 +12,8 @@ from marsnet.plan.types import ContactPlan
 _NEVER = float("inf")
 _MAX_PATHS = 16
 """Cached routes examined for a bundle before one exact search is cheaper."""
+_PATIENCE = 3
+"""Searches made in place of branching a list's routes."""
 _MAX_ENTRIES = 10_000
 """Cached lists of routes."""
 
@@ -60,6 +62,7 @@ class SabrRouter(PlannedRouter):
             arrival = project(path.slots, start, size, priority)
             if (
                 arrival is not None
+                and size >= entry.bundle.size
                 and arrival <= expires
                 and arrival <= entry.horizon
                 and (arrival, path.hops) <= entry.second
@@ -125,11 +128,15 @@ class SabrRouter(PlannedRouter):
             self._cache[key] = None
             return self._search(bundle, now)
         entry = self._cache[key]
-        if entry is None or self._stale(entry, now):
-            entry = self._build(bundle, key, now)
+        if entry is None:
+            entry = self._build(bundle, bundle.size, key, now)
+        elif bundle.size < entry.bundle.size:
+            entry = self._build(bundle, key[1], key, now)
+        while entry.paths and self._over(entry, now):
+            entry.drop_first(now)
         choice = self._select(entry, bundle, now)
         if entry.horizon < (_NEVER if choice is None else choice[1]):
-            return self._select(self._build(bundle, key, now), bundle, now)
+            return self._select(self._build(bundle, entry.bundle.size, key, now), bundle, now)
         return choice
 
     def _select(self, entry: Candidates, bundle: RouteRequest, now: float) -> _Choice | None:
@@ -144,11 +151,13 @@ class SabrRouter(PlannedRouter):
                     return best
             elif rank[:2] <= entry.bound:
                 return best
-            elif position and entry.tighten():
-                continue
-            elif position >= _MAX_PATHS:
+            elif position >= _MAX_PATHS or (position and entry.misses < _PATIENCE):
+                # Branching costs as many searches as the route has hops: worth it only if it is needed again and again.
+                entry.misses += 1
                 return self._search(bundle, now)
-            elif not entry.extend():
+            elif position and entry.tighten(now):
+                continue
+            elif not entry.extend(now):
                 return best
             path = entry.paths[position]
             position += 1
@@ -168,15 +177,13 @@ class SabrRouter(PlannedRouter):
         path = Path(self._graph, found.slots, found.arrival)
         return opportunity(path.slots[0], bundle.priority, now), found.arrival, path
 
-    def _build(self, bundle: RouteRequest, key: CacheKey, now: float) -> Candidates:
-        entry = Candidates(self._graph, self._graph.index[self._node], now, self._request(bundle, key[1]), key)
+    def _build(self, bundle: RouteRequest, size: float, key: CacheKey, now: float) -> Candidates:
+        entry = Candidates(self._graph, self._graph.index[self._node], now, self._request(bundle, size), key)
         self._cache[key] = entry
         return entry
 
-    def _stale(self, entry: Candidates, now: float) -> bool:
-        """Whether the first route of a list is over or full for every bundle of its class."""
-        if not entry.paths:
-            return False
+    def _over(self, entry: Candidates, now: float) -> bool:
+        """Whether the first route of a list is over or full for every bundle that the list serves."""
         slots, size = entry.paths[0].slots, entry.bundle.size
         return project(slots, max(now, slots[0].start), size, entry.bundle.priority) is None
 
