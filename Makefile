@@ -51,9 +51,10 @@ format: setup-unit ## let ruff lay out the code
 	@$(BIN)/ruff format -q .
 
 bench: setup ## measurements of links, nodes and controllers
-	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
 
-clean: ## stop the dockerd that set-up started here, remove build outputs and caches
+clean: ## take all labs down, stop the dockerd that set-up started here, remove build outputs and caches
+	@if [ -n "$(ROOT_USER)" ] && [ -x $(BIN)/marsnet ]; then $(BIN)/marsnet down --all || true; fi
 	@$(if $(PYTHON),$(PYTHON) scripts/stop_docker.py)
 	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache $(RESULTS)
 	@find marsnet controllers scripts tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -43,6 +43,8 @@ def findings(kernel: Kernel) -> Iterator[Finding]:
     """Everything an emulated run starts, then the extras."""
     yield docker_finding()
     yield _switches(kernel)
+    core = importlib.util.find_spec("marsnet.links._core") is not None
+    yield judge("link core", core, "compiled" if core else "not compiled", required=True, fix=SETUP)
     mininet = _has_mininet() and find("mnexec") is not None
     yield judge("mininet", mininet, "installed" if mininet else "not installed", required=True, fix=SETUP)
     yield _program("prometheus", ["prometheus"], required=True, package="prometheus")
