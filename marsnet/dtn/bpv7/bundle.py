@@ -46,6 +46,7 @@ class BlockFlags(IntFlag):
     REMOVE_UNPROCESSED = 0x10
 
 
+_BCB = BlockType.CONFIDENTIALITY.value
 REPORT_FLAGS = 0x074000
 """All requests for status reports."""
 
@@ -258,7 +259,7 @@ class Bundle:
         """Numbers of the blocks whose data a Block Confidentiality Block encrypts."""
         numbers: frozenset[int] = frozenset()
         for block in self.blocks:
-            if block.type == BlockType.CONFIDENTIALITY:
+            if block.type == _BCB:
                 numbers |= bcb_targets(block.data)
         return numbers
 

@@ -59,9 +59,11 @@ def read_head(data: bytes, position: int, major: int) -> tuple[int, int]:
 
 def read_uint(data: bytes, position: int) -> tuple[int, int]:
     """Read an unsigned integer of at most 64 bits; returns it and the position after it. Errors as `read_head`."""
-    if position < len(data) and data[position] < 24:
-        return data[position], position + 1
-    return read_head(data, position, UNSIGNED)
+    try:
+        initial = data[position]
+    except IndexError:
+        raise truncated() from None
+    return (initial, position + 1) if initial < 24 else read_head(data, position, UNSIGNED)
 
 
 def read_bytes(data: bytes, position: int) -> tuple[bytes, int]:

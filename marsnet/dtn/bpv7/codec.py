@@ -205,7 +205,7 @@ def _decode_primary(data: bytes, position: int) -> tuple[Bundle, int]:
     if fragment:
         offset, position = uint(data, position)
         total, position = uint(data, position)
-    position = _finish(data, start, position, crc_type, length)
+    position = _finish(data, position, crc_type, length, data[start:position])
     bundle = Bundle(
         destination,
         source,
@@ -224,24 +224,41 @@ def _decode_primary(data: bytes, position: int) -> tuple[Bundle, int]:
 
 def _decode_block(data: bytes, position: int) -> tuple[CanonicalBlock, int]:
     start = position
-    uint: Callable[[bytes, int], tuple[int, int]] = cbor.read_uint
-    length, position = cbor.array_length(data, position, 5, 6)
-    block_type, position = uint(data, position)
-    number, position = uint(data, position)
-    flags, position = uint(data, position)
-    crc_type, position = uint(data, position)
+    head = data[position : position + 5]
+    if len(head) == 5 and 0x85 <= head[0] <= 0x86 and max(head[1:]) < 24:
+        length, block_type, number, flags, crc_type = head
+        length -= 0x80
+        position += 5
+    else:
+        length, position = cbor.array_length(data, position, 5, 6)
+        block_type, position = cbor.read_uint(data, position)
+        number, position = cbor.read_uint(data, position)
+        flags, position = cbor.read_uint(data, position)
+        crc_type, position = cbor.read_uint(data, position)
     _known_crc(crc_type)
     if length not in (6 if crc_type else 5, cbor.INDEFINITE):
         raise BundleError(Malformation.LENGTH, f"block {number} of {length} elements has CRC type {crc_type}")
+    chunked = data[position : position + 1] == b"\x5f"
     content, position = cbor.read_bytes(data, position)
-    position = _finish(data, start, position, crc_type, length)
+    # What is in one piece already is not copied again for its checksum.
+    octets = b"" if chunked else content
+    before = data[start : position - len(octets)] if crc_type else b""
+    position = _finish(data, position, crc_type, length, before, octets)
     block = CanonicalBlock(block_type, number, flags, crc_type, content)
     _set(block, "raw", data[start:position])
     return block, position
 
 
-def _finish(data: bytes, start: int, position: int, crc_type: int, length: int) -> int:
-    """Verify the checksum that ends a block, if there is one, and its `break`; returns the position after the block."""
+def _finish(data: bytes, position: int, crc_type: int, length: int, *before: bytes) -> int:
+    """Verify the checksum that ends a block, if there is one, and its `break`; returns the position after the block.
+
+    Args:
+        data: the bundle.
+        position: where the checksum is, or would be.
+        crc_type: of the block.
+        length: of the block's array, or `INDEFINITE`.
+        before: the block's octets up to the checksum, in pieces.
+    """
     end = position
     if crc_type:
         size = CRC_SIZE[crc_type]
@@ -253,7 +270,7 @@ def _finish(data: bytes, start: int, position: int, crc_type: int, length: int) 
                 Malformation.TYPE, f"initial byte {data[position]:#04x} where a checksum of {size} bytes is due"
             )
         after = cbor.expect_break(data, end) if length < 0 else end
-        due = checksum(crc_type, data[start:position], ZEROED[crc_type], data[end:after])
+        due = checksum(crc_type, *before, ZEROED[crc_type], data[end:after])
         if data[position + 1 : end] != due:
             raise BundleError(
                 Malformation.CRC,
@@ -278,13 +295,15 @@ def _check_blocks(bundle: Bundle) -> None:
 
 def _check_extensions(bundle: Bundle, need_age: bool) -> None:
     seen: set[int] = set()
-    encrypted = bundle.encrypted
+    encrypted: frozenset[int] | None = None
     for block in bundle.blocks:
         check = CHECKS.get(block.type)
         if check is not None:
             if block.type in seen:
                 raise BundleError(Malformation.EXTENSION, f"more than one block of type {block.type}")
             seen.add(block.type)
+            if encrypted is None:
+                encrypted = bundle.encrypted
             if block.number not in encrypted:
                 check(block.data)
     if need_age and not bundle.timestamp.time_ms and _AGE not in seen:
