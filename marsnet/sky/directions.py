@@ -244,7 +244,7 @@ class EarthDirection(Direction):
     def _at_mars(self, at_earth: Array) -> Array:
         """Instants at the Mars end of instants at the station."""
         path = self.span.path(self.station, self.sign)
-        time = np.array(at_earth, dtype=np.float64)
+        time = at_earth - self.sign * path.delay(at_earth, np.zeros((3, len(at_earth))))
         for _ in range(5):
             time = at_earth - self.sign * path.delay(time, self.span.motion(self.probe, time).place)
         return time
@@ -258,7 +258,9 @@ class EarthDirection(Direction):
         def rise(time: Array) -> Array:
             return path.sight(time, self.span.motion(self.probe, time).place).rise - sine
 
-        return positive_windows(rise, path.times, rise(path.times), within=within)
+        grid = path.times[(path.times >= self.span.first) & (path.times < self.span.grid[-1])]
+        grid = np.append(grid, self.span.grid[-1])
+        return positive_windows(rise, grid, rise(grid), within=within)
 
     def _probe_sees(self, within: Array) -> Array:
         mask = self._mask(self.probe)
@@ -332,9 +334,10 @@ class EarthDirection(Direction):
                 ]
             ).reshape(-1, 2)
         )
-        # Booked instants beyond the span would leave the paths that are known; only those near it matter.
-        margin = 2 * 1500.0
-        near = intersect(booked, np.array([[self.span.first - margin, float(self.span.grid[-1]) + margin]]))
+        ends = np.array([first, last])
+        delay = self.span.path(self.station, self.sign).delay(ends, self.span.motion(self.probe, ends).place)
+        # Only what lies in the span: beyond it the paths are not known.
+        near = intersect(booked, (ends + self.sign * delay)[None])
         return self._at_mars(near.reshape(-1)).reshape(-1, 2)
 
 

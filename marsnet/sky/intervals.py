@@ -61,4 +61,4 @@ def overlaps(low: Array, high: Array, intervals: Array) -> NDArray[np.bool_]:
     if not len(intervals):
         return np.zeros(low.shape, dtype=bool)
     following = np.searchsorted(intervals[:, 1], low, side="left")
-    return (following < len(intervals)) & (intervals[np.minimum(following, len(intervals) - 1), 0] <= high)
+    return np.asarray((following < len(intervals)) & (intervals[np.minimum(following, len(intervals) - 1), 0] <= high))

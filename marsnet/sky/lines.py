@@ -114,7 +114,7 @@ class EarthPath:
     @property
     def times(self) -> Array:
         """The knots' mission seconds at Mars, shape (m,)."""
-        return self.origin + KNOT * np.arange(self.knots.shape[1])
+        return np.asarray(self.origin + KNOT * np.arange(self.knots.shape[1]))
 
     def sight(self, time: Array, place: Array) -> Sight:
         """The line from a Mars node to the station.

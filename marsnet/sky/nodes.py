@@ -14,6 +14,8 @@ from marsnet.sky.intervals import Array
 from marsnet.sky.kepler import Kepler
 from marsnet.sky.lines import EarthPath, Sign, lagrange, sun_angles
 from marsnet.sky.marsframe import Rotation
+from marsnet.sky.moons import MoonPoint
+from marsnet.sky.orbitfiles import read_ephemeris
 from marsnet.sky.places import Motion, OrbitingPoint, Place, SurfacePoint
 from marsnet.sky.timescale import Timeline
 
@@ -82,7 +84,7 @@ class Sky:
 def _site(node: Site) -> Place:
     if node.body == "mars":
         return SurfacePoint.site(node.latitude, node.longitude, node.altitude)
-    raise InputError(f"a site on {node.body} has no orbit yet", remedy="place it on Mars")
+    return MoonPoint.of(node.body, node.latitude, node.longitude, node.altitude)
 
 
 def _orbiter(name: str, node: Orbiter, base_dir: Path) -> Place:
@@ -92,7 +94,7 @@ def _orbiter(name: str, node: Orbiter, base_dir: Path) -> Place:
     if node.areostationary is not None:
         return SurfacePoint.areostationary(node.areostationary)
     assert node.ephemeris is not None  # noqa: S101 - Orbiter validates that one motion is given
-    raise InputError(f"orbiter {name!r} has an ephemeris, which is not read yet", remedy="give mean elements")
+    return read_ephemeris(name, node.ephemeris, base_dir)
 
 
 def step_for(place: Place, sine_of_mask: float | None = None) -> float:
@@ -186,6 +188,6 @@ class Span:
         origin = self.first - 2 * _SUN_KNOT
         if sign not in self._suns:
             count = int((self.grid[-1] + _LIGHT_MARGIN - origin) / _SUN_KNOT) + 4
-            times: Array = origin + _SUN_KNOT * np.arange(count)
+            times = origin + _SUN_KNOT * np.arange(count, dtype=np.float64)
             self._suns[sign] = sun_angles(self.sky.timeline, times, sign)[None]
         return np.asarray(lagrange(self._suns[sign], origin, _SUN_KNOT, time)[0])

@@ -124,7 +124,7 @@ class SurfacePoint:
         assert self.north is not None  # noqa: S101
         axes = np.stack(rotation.axes(tdb))
         body = np.einsum("ijn,jn->in", axes, towards)
-        return np.degrees(np.arctan2(self.east @ body, self.north @ body)) % 360.0
+        return np.asarray(np.degrees(np.arctan2(self.east @ body, self.north @ body)) % 360.0)
 
 
 @dataclass(frozen=True)
