@@ -1,4 +1,4 @@
-"""Runs a controller: `python controllers/launcher.py SETTINGS [--stack os_ken|ryu]`.
+"""Runs a controller: `python controllers/launcher.py SETTINGS [--stack os_ken|ryu] [--application MODULE]`.
 
 os-ken has no manager program any more; this is all that is needed of one. It prints `listening` when switches can
 connect.
@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 _ROOT = Path(__file__).resolve().parent.parent
-_APPLICATION = "controllers.plan_forwarding"
 
 
 def main() -> None:
-    """Run the plan-forwarding application until the process is ended."""
+    """Run an application until the process is ended."""
     parser = argparse.ArgumentParser(description="Run a marsnet controller.")
     parser.add_argument("settings", type=Path, help="settings file that the lab wrote")
     parser.add_argument("--stack", choices=("os_ken", "ryu"), default="os_ken")
+    parser.add_argument("--application", default="controllers.plan_forwarding", help="module of the application")
     arguments = parser.parse_args()
     sys.path[0] = str(_ROOT)
     os.environ["MARSNET_SDN_STACK"] = arguments.stack
@@ -46,7 +46,7 @@ def main() -> None:
     options(
         args=["--ofp-listen-host=127.0.0.1", f"--ofp-tcp-listen-port={told.openflow_port}"], project=arguments.stack
     )
-    stack.app_manager.AppManager.run_apps([f"{arguments.stack}.controller.ofp_handler", _APPLICATION])
+    stack.app_manager.AppManager.run_apps([f"{arguments.stack}.controller.ofp_handler", arguments.application])
 
 
 if __name__ == "__main__":

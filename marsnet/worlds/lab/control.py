@@ -7,9 +7,9 @@ import shutil
 import sys
 import urllib.error
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import marsnet
 from marsnet.clock import MissionClock
@@ -24,17 +24,34 @@ if TYPE_CHECKING:
 _READY_TIMEOUT = 30.0
 
 
+@dataclass(frozen=True, slots=True)
+class ControllerProgram:
+    """What runs as controller.
+
+    Attributes:
+        folder: folder with `launcher.py`.
+        python: interpreter that has the OpenFlow stack.
+        stack: the OpenFlow stack.
+        application: module of the application, importable from the folder's parent.
+    """
+
+    folder: Path = Path(marsnet.__file__).resolve().parent.parent / "controllers"
+    python: str = sys.executable
+    stack: Literal["os_ken", "ryu"] = "os_ken"
+    application: str = "controllers.plan_forwarding"
+
+
 class Controllers:
     """Both controllers of a lab.
 
     Args:
         lab: the lab.
-        folder: folder with `launcher.py`; None for the one beside the package.
+        program: what runs as controller.
     """
 
-    def __init__(self, lab: Lab, folder: Path | None) -> None:
-        self._lab = lab
-        self._launcher = (folder or Path(marsnet.__file__).resolve().parent.parent / "controllers") / "launcher.py"
+    def __init__(self, lab: Lab, program: ControllerProgram) -> None:
+        self._lab, self._program = lab, program
+        self._launcher = program.folder / "launcher.py"
 
     def start(self, plan: Path, clock: MissionClock, guard: float) -> None:
         """Start the controller of each segment that has nodes, and wait until every switch forwards by the plan."""
@@ -155,7 +172,12 @@ class Controllers:
             log = self._folder() / f"{segment}.log"
             with namespace.inside(self._lab.namespace):
                 pid, _ = services.start(
-                    [sys.executable, str(self._launcher), str(self._settings(segment))], log, r"\blistening\b"
+                    [
+                        *(self._program.python, str(self._launcher), str(self._settings(segment))),
+                        *("--stack", self._program.stack, "--application", self._program.application),
+                    ],
+                    log,
+                    r"\blistening\b",
                 )
             return {
                 "pid": pid,

@@ -13,7 +13,7 @@ from marsnet.clock import MissionClock
 from marsnet.errors import InputError
 from marsnet.worlds.lab import cleanup, namespace, network, prometheus, services, spec, state, switches
 from marsnet.worlds.lab.containers import Containers
-from marsnet.worlds.lab.control import Controllers
+from marsnet.worlds.lab.control import ControllerProgram, Controllers
 from marsnet.worlds.lab.prometheus import Target
 from marsnet.worlds.lab.spec import LinkSpec, NodeSpec, Segment
 from marsnet.worlds.lab.state import LabState
@@ -36,7 +36,7 @@ class Lab:
         run_dir: directory for logs, settings and measurements.
         run: name of the run, as a label of the containers.
         delay_line: whether links obey a delay line; without, they are plain and immediate.
-        controllers: folder of the controllers; None for the one beside the package.
+        controllers: what runs as controller; None for the plan-forwarding application on os-ken.
 
     Raises:
         InputError: when names, numbers or ends of links do not fit together.
@@ -51,7 +51,7 @@ class Lab:
         run_dir: Path,
         run: str = "",
         delay_line: bool = True,
-        controllers: Path | None = None,
+        controllers: ControllerProgram | None = None,
     ) -> None:
         self.name = spec.check_lab_name(name)
         spec.check_topology(nodes, links)
@@ -60,7 +60,7 @@ class Lab:
         self.run_dir, self.run, self.delay_line = run_dir.resolve(), run, delay_line
         self.network: Any = None
         self.containers = Containers(name, run)
-        self.controllers = Controllers(self, controllers)
+        self.controllers = Controllers(self, controllers or ControllerProgram())
         self._home: int | None = None
 
     @property
@@ -277,6 +277,11 @@ class Lab:
             check=False,
         )
         return done.returncode, done.stdout
+
+    def logs(self, node: str) -> str:
+        """What the node's container has written to standard output and error so far."""
+        output: bytes = self.containers.node(self._node(node).name).logs()
+        return output.decode(errors="replace")
 
     # Services
 

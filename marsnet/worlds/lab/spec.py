@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from marsnet.errors import InputError
 
@@ -32,6 +32,7 @@ CONTROLLER_PORTS: dict[Segment, int] = {"earth": 6653, "mars": 6654}
 CONTROLLER_API_PORTS: dict[Segment, int] = {"earth": 8653, "mars": 8654}
 """HTTP port of each segment's controller: plan, state, metrics."""
 PROMETHEUS_PORT = 9090
+DELAY_LINE_METRICS_PORT = 9109
 NODE_METRICS_PORT = 9100
 HOST_PORT = 1
 """Number of the port that joins a node's switch to the node's container."""
@@ -83,7 +84,7 @@ class NodeSpec:
     mounts: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LinkSpec:
     """One link between the switches of two nodes.
 
@@ -92,12 +93,15 @@ class LinkSpec:
         a: node at the first end.
         b: node at the second end.
         mtu: bytes of an IP packet that the link carries.
+        config: queues and classes of either direction, the JSON form of `marsnet.links.fidelity.LinkConfig`; empty
+            for one queue without limits of its own.
     """
 
     name: str
     a: str
     b: str
     mtu: int = 1500
+    config: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
