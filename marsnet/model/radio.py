@@ -35,8 +35,8 @@ class Radio(Strict):
 
     What it transmits has one of: a fixed `rate`; a `reference` rate at a distance; or a budget from `eirp`, or from
     `power` and `gain`. The receiver enters a budget with `gt`, or with `gain` and `noise_temperature`. Whatever the
-    budget or the reference allows is bounded by the transmitter's `cap` and the receiver's `receive_cap`, and put on the
-    transmitter's `steps`.
+    budget or the reference allows is bounded by the transmitter's `cap` and the receiver's `receive_cap`, and put on
+    the transmitter's `steps`.
     """
 
     band: Band

@@ -101,8 +101,9 @@ class DirectedBudget:
     @property
     def cap(self) -> float:
         """Most that the hardware of both ends can do, bit/s; infinite where nothing is stated."""
-        caps = (self.transmitter and self.transmitter.cap, self.receiver and self.receiver.receive_cap)
-        return min((cap for cap in caps if cap is not None), default=math.inf)
+        sends = self.transmitter.cap if self.transmitter is not None else None
+        hears = self.receiver.receive_cap if self.receiver is not None else None
+        return min(sends or math.inf, hears or math.inf)
 
     @property
     def by_range(self) -> bool:
