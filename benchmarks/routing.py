@@ -9,8 +9,9 @@ Every figure counts complete decisions: a route is chosen and its volume booked.
 * `mixed`: like stream, with sizes over three decades and four priorities (the peer has no priorities).
 * `cold`: nothing is known, one bundle to every other node in turn.
 
-Then both are asked, without any booking, for the best route to every node at times over the whole plan, and the arrivals of
-a 1 kB bundle along the two routes are compared. The peer gets the same contacts with the light time at their start.
+Then both are asked, without any booking, for the best route to every node at times over the whole plan, and the
+arrivals of a 1 kB bundle along the two routes are compared. The peer gets the same contacts with the light time at
+their start.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import importlib.util
 import random
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from importlib import import_module
+from typing import Any, Protocol, cast
 
 from marsnet.dtn.routing import Decision, Margin, NoRoute, RouteRequest, SabrRouter
 from marsnet.plan.types import Contact, ContactPlan, Range
@@ -106,10 +108,9 @@ class Peer:
     """A node of aiodtnsim. Its buffer, events and transmission are left out."""
 
     def __init__(self, plan: ContactPlan) -> None:
-        from aiodtnsim import EventDispatcher, Message
-        from aiodtnsim.simulation.cgr import sabr, sabr_nodegraph_node
-        from tvgutil import contact_plan, tvg
-
+        package, sabr = import_module("aiodtnsim"), import_module("aiodtnsim.simulation.cgr.sabr")
+        node = import_module("aiodtnsim.simulation.cgr.sabr_nodegraph_node")
+        contact_plan, tvg = import_module("tvgutil.contact_plan"), import_module("tvgutil.tvg")
         predicted = [
             contact_plan.PredictedContact.simple(
                 c.source, c.target, c.start, c.end, bit_rate=c.rate, delay=plan.owlt(c.source, c.target, c.start)
@@ -119,9 +120,9 @@ class Peer:
         self._contacts = {(c.source, c.target, c.start): c for c in plan.contacts}
         graph = tvg.from_contact_plan(predicted)
         self._loop = _Clock()
-        asyncio._set_running_loop(self._loop)
-        self._node = sabr_nodegraph_node.NGSABRNode(SOURCE, -1, EventDispatcher(), sabr.sabr, graph, 0)
-        self._message, self._sabr = Message, sabr.sabr
+        asyncio._set_running_loop(cast(asyncio.AbstractEventLoop, self._loop))
+        self._node = node.NGSABRNode(SOURCE, -1, package.EventDispatcher(), sabr.sabr, graph, 0)
+        self._message, self._sabr = package.Message, sabr.sabr
         self._graph = self._node.cgr_data.get_entry_for(0)
         self._last: tuple[Any, int] | None = None
 
@@ -157,7 +158,7 @@ class Peer:
             self._last = None
 
 
-class _Clock(asyncio.AbstractEventLoop):
+class _Clock:
     """The time that the peer reads. Its tasks, which only watch contacts end, never run."""
 
     now = 0.0

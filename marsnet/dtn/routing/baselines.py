@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from marsnet.dtn.routing.api import Decision, Forward, NoRoute, Reason, RouteRequest
 from marsnet.dtn.routing.base import PlannedRouter
-from marsnet.dtn.routing.graph import SABR_MARGIN, Margin, Slot
+from marsnet.dtn.routing.graph import SABR_MARGIN, Margin
 from marsnet.dtn.routing.search import Bundle, Found, Origin, capacity, opportunity, search
 from marsnet.plan.types import ContactPlan
 
@@ -23,18 +23,18 @@ class _NeighbourRouter(PlannedRouter):
         """Send to each of the neighbours that are allowed, on the contact that has the bundle there first."""
         barred = bundle.excluded | {bundle.previous_hop, self._node}
         offers: list[Forward] = []
-        passed: set[Slot] = set()
-        fits, late = 0, False
+        fits, late, met = 0, False, False
         for name in neighbours:
             if name not in self._graph.index or name in barred:
                 continue
-            best = self._direct(name, bundle, bundle.size, now, passed)
+            best = self._direct(name, bundle, bundle.size, now)
             if best is not None and best.arrival <= bundle.expires:
                 route = (best.slots[0].contact,)
                 times = (opportunity(best.slots[0], bundle.priority, now), best.arrival)
                 offers.append(self._book(bundle, route, best.slots, times, now))
                 continue
-            least = self._direct(name, bundle, 1, now, passed)
+            met = met or self._direct(name, bundle, 0, now, loaded=False) is not None
+            least = self._direct(name, bundle, 1, now)
             if least is not None:
                 start = opportunity(least.slots[0], bundle.priority, now)
                 fits = max(fits, capacity(least.slots, start, bundle.size, bundle.priority, bundle.expires))
@@ -43,16 +43,17 @@ class _NeighbourRouter(PlannedRouter):
             return sorted(offers, key=lambda forward: forward.arrival)
         if late:
             return NoRoute(Reason.LATE, fits)
-        full = fits or any(not slot.down for slot in passed)
-        return NoRoute(Reason.VOLUME if full else Reason.UNREACHABLE, fits)
+        return NoRoute(Reason.VOLUME if met else Reason.UNREACHABLE, fits)
 
-    def _direct(self, neighbour: str, bundle: RouteRequest, size: int, now: float, passed: set[Slot]) -> Found | None:
+    def _direct(
+        self, neighbour: str, bundle: RouteRequest, size: int, now: float, *, loaded: bool = True
+    ) -> Found | None:
         """The earliest arrival at a neighbour without a detour."""
         index = self._graph.index
         here, there = index[self._node], index[neighbour]
         others = [node for node in range(len(index)) if node != there]
         request = Bundle(there, size, bundle.priority)
-        return search(self._graph, Origin(here, now, others), request, loaded=True, passed=passed)
+        return search(self._graph, Origin(here, now, others), request, loaded=loaded)
 
 
 class StaticRouter(_NeighbourRouter):

@@ -1,9 +1,9 @@
 """Cached routes to one destination, in order of arrival, extended on demand.
 
-The list serves bundles of one destination, priority, size class and set of forbidden next hops. It is computed without
-backlog and for the smallest size it was asked for, so each route's arrival in it is a lower bound for every bundle of
-that size or more at any later time. A bundle's own projected arrival is computed per bundle; once it is no later than
-the bound of all routes that follow, the route is the best there is, and nothing need be searched.
+The list serves bundles of one destination, size class and set of forbidden next hops. It is computed without backlog,
+for the highest priority and the smallest size that was asked for, so each route's arrival in it is a lower bound for
+every bundle of that size or more at any later time. A bundle's own projected arrival is computed per bundle; once it
+is no later than the bound of all routes that follow, the route is the best there is, and nothing need be searched.
 
 Routes beyond the first come from Lawler's partition ("A procedure for computing the K best solutions", 1972) applied
 to paths (Yen 1971): each contact of a found route becomes an anchor in turn, what comes before it is kept, and the
@@ -115,13 +115,11 @@ class Candidates:
         return True
 
     def drop_first(self, now: float) -> None:
-        """Remove the first path, which is over or full, and have another in its place if there is one."""
+        """Remove the first path, whose time is over, and have another in its place if there is one."""
         if len(self.paths) == 1:
             self.extend(now)
-        for slot in self.paths[0].slots:
-            if slot.free[self.bundle.priority] < self.bundle.size:
-                slot.blocked.add(self.key)
         del self.paths[0]
+        self.misses = 0
         self.second = self.paths[1].bound if len(self.paths) > 1 else self.bound
 
     def extend(self, now: float) -> bool:

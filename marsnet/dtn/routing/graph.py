@@ -15,8 +15,8 @@ from marsnet.dtn.routing.api import PRIORITIES, Booking
 from marsnet.errors import InputError
 from marsnet.plan.types import Contact, ContactPlan, Range
 
-CacheKey: TypeAlias = tuple[str, int, int, str | None, frozenset[str]]
-"""What a cached search was for: destination, size class, priority, previous hop, excluded neighbours."""
+CacheKey: TypeAlias = tuple[str, int, str | None, frozenset[str]]
+"""What a cached search was for: destination, size class, previous hop, excluded neighbours."""
 
 _TIME_TOLERANCE = 1e-6
 """Seconds by which float rounding may exceed the end of a contact that a bundle fills exactly."""

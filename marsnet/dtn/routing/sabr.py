@@ -51,9 +51,7 @@ class SabrRouter(PlannedRouter):
             self._ledger.release_key(key)
         if self._ledger.freed:
             self._forget_freed()
-        shift = size.bit_length() - 3
-        least = size >> shift << shift if shift > 0 else size
-        entry_key = (destination, least, priority, previous_hop, excluded)
+        entry_key = (destination, size.bit_length() >> 2, previous_hop, excluded)
         entry = self._cache.get(entry_key)
         if entry is not None and entry.paths and not critical:
             path = entry.paths[0]
@@ -128,12 +126,15 @@ class SabrRouter(PlannedRouter):
             self._cache[key] = None
             return self._search(bundle, now)
         entry = self._cache[key]
-        if entry is None:
+        if entry is None or bundle.size < entry.bundle.size:
             entry = self._build(bundle, bundle.size, key, now)
-        elif bundle.size < entry.bundle.size:
-            entry = self._build(bundle, key[1], key, now)
-        while entry.paths and self._over(entry, now):
-            entry.drop_first(now)
+        elif entry.paths and self._over(entry, now):
+            # When its first contact has ended the next of the list usually serves. But a contact that is full can be
+            # part of very many routes, which a new search passes by at once.
+            if entry.paths[0].slots[0].stop <= now:
+                entry.drop_first(now)
+            if entry.paths and self._over(entry, now):
+                entry = self._build(bundle, entry.bundle.size, key, now)
         choice = self._select(entry, bundle, now)
         if entry.horizon < (_NEVER if choice is None else choice[1]):
             return self._select(self._build(bundle, entry.bundle.size, key, now), bundle, now)
@@ -178,7 +179,9 @@ class SabrRouter(PlannedRouter):
         return opportunity(path.slots[0], bundle.priority, now), found.arrival, path
 
     def _build(self, bundle: RouteRequest, size: float, key: CacheKey, now: float) -> Candidates:
-        entry = Candidates(self._graph, self._graph.index[self._node], now, self._request(bundle, size), key)
+        # The highest priority has the most volume left, so what holds for it bounds all others.
+        request = self._request(bundle, size)._replace(priority=0)
+        entry = Candidates(self._graph, self._graph.index[self._node], now, request, key)
         self._cache[key] = entry
         return entry
 
