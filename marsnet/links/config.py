@@ -11,7 +11,7 @@ from marsnet.errors import InputError
 
 MAX_CLASSES = 8
 DEFAULT_LIMIT_BYTES = 64 * 2**20
-"""Bytes that a class may hold before it drops: about five seconds at 100 Mbit/s, or a ten-hour contact gap at 14 kbit/s."""
+"""Bytes that a class may hold before it drops: five seconds at 100 Mbit/s, or a ten-hour gap at 14 kbit/s."""
 DEFAULT_LIMIT_FRAMES = 1_000_000
 DEFAULT_MAX_FRAME = 9216 + 14 + 4
 """Largest frame carried: an MTU of 9216 bytes with Ethernet header and one VLAN tag."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice, takewhile
 
 from marsnet.errors import InputError
-from marsnet.links.timeline import ALWAYS, NEVER, RawSegment, in_order
+from marsnet.links.segment import ALWAYS, NEVER, RawSegment, in_order
 
 Sink = Callable[[int, list[RawSegment], int], None]
 """Replaces a pipeline's timeline: from when on, with what, and up to when it is known (the horizon)."""

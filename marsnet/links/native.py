@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import ctypes as c
+from enum import Enum
 from functools import cache
 from importlib.util import find_spec
 
 from marsnet.errors import EnvironmentLacksError
 from marsnet.links.config import MAX_CLASSES
 
-REASONS = (
-    "delivered", "queue_full", "down", "cut", "loss", "bit_error", "receiver_down", "oversized",
-    "ram_full", "disk_full", "disk_error", "egress", "ring", "link_gone",
-)  # fmt: skip
-"""Why a frame ended, by number; all but the first are drops."""
+
+class Reason(Enum):
+    """Why a frame was dropped. The order is that of `enum reason` in core/pipeline.h, after DELIVERED."""
+
+    QUEUE_FULL = "queue_full"
+    DOWN = "down"
+    CUT = "cut"
+    LOSS = "loss"
+    BIT_ERROR = "bit_error"
+    RECEIVER_DOWN = "receiver_down"
+    OVERSIZED = "oversized"
+    RAM_FULL = "ram_full"
+    DISK_FULL = "disk_full"
+    DISK_ERROR = "disk_error"
+    EGRESS = "egress"
+    RING = "ring"
+    LINK_GONE = "link_gone"
+
+
+REASONS = ("delivered", *(reason.value for reason in Reason))
+"""How a frame ended, by number; all but the first are drops."""
 LATE_BUCKETS = 200
 
 
@@ -68,7 +85,8 @@ class CWireConfig(c.Structure):
 
 class CWireStats(c.Structure):
     _fields_ = (
-        [("pipe", CPipeStats), ("late", c.c_uint64 * LATE_BUCKETS)]
+        [("pipe", CPipeStats)]
+        + [("late", c.c_uint64 * LATE_BUCKETS)]
         + [(n, c.c_uint64) for n in ("late_frames", "late_sum", "late_max", "early")]
         + [(n, c.c_uint64) for n in ("ring_drops", "bad_stamps", "clock_steps", "unfinished_sums", "capture_lost")]
         + [(n, c.c_int64) for n in ("now", "offset", "delay")]

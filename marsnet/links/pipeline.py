@@ -10,17 +10,14 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any, NamedTuple
 
 from marsnet.errors import InputError
 from marsnet.links.config import QUANTUM, DirectionConfig, whole
 from marsnet.links.feed import TimelineFeed
-from marsnet.links.native import REASONS, CPipeConfig, CPipeStats, CRecord, CSegment, CSpan, core
-from marsnet.links.timeline import ALWAYS, NEVER, RawSegment, Segment
+from marsnet.links.native import REASONS, CPipeConfig, CPipeStats, CRecord, CSegment, CSpan, Reason, core
+from marsnet.links.segment import ALWAYS, NEVER, RawSegment, Segment
 
-Reason = Enum("Reason", {name.upper(): name for name in REASONS[1:]})  # type: ignore[misc]
-"""Why a frame was dropped."""
 _BY_NUMBER: tuple[Reason | None, ...] = (None, *Reason)
 _BATCH = 256
 LIGHT = 299_792_458.0
@@ -195,7 +192,9 @@ def checked_intervals(intervals: Iterable[tuple[int, int]]) -> list[tuple[int, i
     for start, end in intervals:
         whole(start, "interval: start", ALWAYS), whole(end, "interval: end", ALWAYS)
         if end <= start or (result and start < result[-1][1]):
-            raise InputError(f"interval {start}..{end} ns", remedy="give disjoint intervals in order, each end after its start")
+            raise InputError(
+                f"interval {start}..{end} ns", remedy="give disjoint intervals in order, each end after its start"
+            )
         result.append((start, end))
     return result
 
@@ -219,7 +218,12 @@ def pipe_config(config: DirectionConfig, *, carry: bool) -> CPipeConfig:
 
 def segment_array(segments: list[RawSegment]) -> c.Array[CSegment]:
     """Segments as the core reads them."""
-    return (CSegment * len(segments))(*segments)
+    return (CSegment * len(segments))(*(CSegment(*segment) for segment in segments))
+
+
+def span_array(intervals: list[tuple[int, int]]) -> c.Array[CSpan]:
+    """Intervals as the core reads them."""
+    return (CSpan * len(intervals))(*(CSpan(*interval) for interval in intervals))
 
 
 def stats_from(raw: CPipeStats, classes: int) -> PipelineStats:
@@ -284,7 +288,7 @@ class Pipeline(PhysicsPipeline):
             raise MemoryError
 
     def _deafen(self, from_ns: int, intervals: list[tuple[int, int]]) -> None:
-        if self._core.pipe_deaf(self._pipe, from_ns, (CSpan * len(intervals))(*intervals), len(intervals)):
+        if self._core.pipe_deaf(self._pipe, from_ns, span_array(intervals), len(intervals)):
             raise MemoryError
 
     def _push(self, length: int, cls: int, now_ns: int, handle: Any) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from marsnet.clock import MissionClock
-from marsnet.links.timeline import ALWAYS, Segment
+from marsnet.links.segment import ALWAYS, Segment
 from marsnet.plan.types import Contact, ContactPlan, Range
 
 _NS = 1_000_000_000

@@ -6,8 +6,9 @@ from collections import Counter, deque
 from typing import Any, NamedTuple
 
 from marsnet.links.config import QUANTUM, DirectionConfig
-from marsnet.links.pipeline import Outcome, PhysicsPipeline, PipelineStats, Reason, Truth, known
-from marsnet.links.timeline import ALWAYS, BURSTS, CORRUPT, HOLD, NEVER, UP, RawSegment, raw_delay
+from marsnet.links.native import Reason
+from marsnet.links.pipeline import Outcome, PhysicsPipeline, PipelineStats, Truth, known
+from marsnet.links.segment import ALWAYS, BURSTS, CORRUPT, HOLD, NEVER, UP, RawSegment, raw_delay
 
 _MASK = 2**64 - 1
 
@@ -27,7 +28,7 @@ class _Service(NamedTuple):
 
 
 class ReferencePipeline(PhysicsPipeline):
-    """The specification: `start = max(arrival, free); free = start + length * byte_time; deadline = free + delay(free)`."""
+    """Specification: `start = max(arrival, free); free = start + length * byte_time`, deadline `free + delay(free)`."""
 
     def __init__(self, config: DirectionConfig, window: int = 1024) -> None:
         super().__init__(config, window)
@@ -82,9 +83,7 @@ class ReferencePipeline(PhysicsPipeline):
         self._count("entered", cls, length)
         if length > self.config.max_frame:
             self._drop(frame, now, Reason.OVERSIZED)
-        elif (
-            sum(f.length for f in queue) + length > limits.limit_bytes or len(queue) + 1 > limits.limit_frames
-        ):
+        elif sum(f.length for f in queue) + length > limits.limit_bytes or len(queue) + 1 > limits.limit_frames:
             self._drop(frame, now, Reason.QUEUE_FULL)
         else:
             queue.append(frame)
@@ -111,12 +110,12 @@ class ReferencePipeline(PhysicsPipeline):
             return NEVER, "wait", 0, 0
         exact = max(min(waiting) << 30, self._free)
         while self._segments and exact >> 30 < self._horizon:
-            index, segment = self._in_force(exact >> 30)
-            if segment is None:
+            index, current = self._in_force(exact >> 30)
+            if current is None:
                 exact = self._segments[0].t0 << 30
-            elif segment.flags & UP:
+            elif current.flags & UP:
                 return exact >> 30, "start", exact, index
-            elif not segment.flags & HOLD:
+            elif not current.flags & HOLD:
                 return exact >> 30, "down", exact, index
             elif index + 1 < len(self._segments):
                 exact = self._segments[index + 1].t0 << 30
@@ -179,9 +178,7 @@ class ReferencePipeline(PhysicsPipeline):
             return
         self._last_deadline = max(self._last_deadline, when + raw_delay(segment, when))
         self._corrupted += corrupted
-        self._flight.append(
-            Outcome(self._last_deadline, frame.handle, None, frame.length, frame.cls, start, corrupted)
-        )
+        self._flight.append(Outcome(self._last_deadline, frame.handle, None, frame.length, frame.cls, start, corrupted))
 
     def _poll(self, now_ns: int) -> list[Outcome]:
         self._advance(now_ns)

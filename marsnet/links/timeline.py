@@ -1,221 +1,219 @@
-"""Timelines: what a direction of a link is like, and from when on.
+"""Timelines of a direction of a link, made from the contact plan, with faults laid over them.
 
-All times are nanoseconds of CLOCK_MONOTONIC (line time); whoever builds a timeline has already scaled mission time.
+Everything here is lazy: a year of contacts passes through in constant memory.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
-from pathlib import Path
-from typing import Any, NamedTuple
 
+from marsnet.clock import MissionClock
 from marsnet.errors import InputError
-from marsnet.links.config import number, only, whole
+from marsnet.links.config import number, whole
+from marsnet.links.segment import ALWAYS, NEVER, Bursts, Segment, read_timeline, write_timeline
+from marsnet.plan.types import Contact, ContactPlan, Range
 
-NEVER = 2**63 - 1
-ALWAYS = -(2**63)
-_SLOPE_ONE = 2**62
-_BYTE_TIME_ONE = 2**30
-_MAX_DELAY = 10 * 365 * 86400 * 10**9
-_MAGIC = b"MNTL0001"
-_RECORD = struct.Struct("<qqqqQQQQQQQ")
+__all__ = [
+    "ALWAYS",
+    "NEVER",
+    "Bursts",
+    "Fault",
+    "Segment",
+    "faulted",
+    "line_ns",
+    "read_timeline",
+    "timeline_for",
+    "write_timeline",
+]
 
-UP, HOLD, CORRUPT, BURSTS = 1, 2, 4, 8
+
+def line_ns(clock: MissionClock, mission: float) -> int:
+    """Line time in ns of a mission time in seconds."""
+    return round(clock.origin * 1e9) + round(mission / clock.rate * 1e9)
 
 
-class RawSegment(NamedTuple):
-    """A segment in the integers that both pipelines compute with (`seg_t` of core/pipeline.h)."""
+def timeline_for(
+    plan: ContactPlan,
+    source: str,
+    target: str,
+    clock: MissionClock,
+    *,
+    link: str | None = None,
+    hold: bool = True,
+    corrupt: bool = False,
+    start: float | None = None,
+) -> Iterator[Segment]:
+    """The timeline of one direction: up within contacts, with the light time of the plan's ranges.
 
-    t0: int
-    ref: int
-    delay: int
-    slope: int
-    byte_time: int
-    loss: int
-    ber: int
-    to_bad: int
-    to_good: int
-    bad_loss: int
-    flags: int
+    Delays are divided and rates multiplied by `clock.rate`; slopes stay. Between contacts the transmitter is down, and
+    the light time goes on, for ground truth. A range holds until the next one starts.
+
+    Args:
+        plan: contacts and ranges, ordered by start.
+        source: transmitting node.
+        target: receiving node.
+        clock: maps mission time to line time.
+        link: only contacts of this link; None takes all between the nodes.
+        hold: between contacts frames wait (True) or are dropped.
+        corrupt: frames with bit errors are delivered corrupted instead of dropped.
+        start: leave out what ends before this mission time.
+
+    Raises:
+        InputError: when the plan has no range for the direction, or two of its contacts overlap.
+    """
+    contacts = (
+        c
+        for c in plan.contacts
+        if (c.source, c.target) == (source, target) and link in (None, c.link) and c.end > c.start
+    )
+    ranges = (r for r in plan.ranges if (r.source, r.target) == (source, target))
+    first = next(ranges, None)
+    if first is None:
+        raise InputError(f"the plan has no range from {source!r} to {target!r}", remedy="add a range for the direction")
+    return _apart(_segments(_spans(contacts), first, ranges, plan.start, clock, hold, corrupt), start, clock)
 
 
 @dataclass(frozen=True, slots=True)
-class Bursts:
-    """Losses in bursts after Gilbert (1960) and Elliott (1963); the state may change before each frame.
+class _Span:
+    """Until when which contact, or none, is in force."""
+
+    contact: Contact | None
+    end: float
+
+
+def _spans(contacts: Iterable[Contact]) -> Iterator[_Span]:
+    last = None
+    for contact in contacts:
+        if last is not None and contact.start < last.end:
+            raise InputError(
+                f"contacts of {contact.source!r} to {contact.target!r} overlap at {contact.start:g} s",
+                remedy="name the link, or mend the plan",
+            )
+        if last is None or contact.start > last.end:
+            yield _Span(None, contact.start)
+        yield _Span(contact, contact.end)
+        last = contact
+    yield _Span(None, float("inf"))
+
+
+def _segments(
+    spans: Iterator[_Span],
+    current: Range,
+    ranges: Iterator[Range],
+    begin: float,
+    clock: MissionClock,
+    hold: bool,
+    corrupt: bool,
+) -> Iterator[Segment]:
+    span, coming, now = next(spans), next(ranges, None), begin
+    while True:
+        while span.end <= now:
+            span = next(spans)
+        while coming is not None and coming.start <= now:
+            current, coming = coming, next(ranges, None)
+        contact = span.contact
+        yield Segment(
+            line_ns(clock, now),
+            round(current.owlt / clock.rate * 1e9),
+            current.slope,
+            None if contact is None else contact.rate * clock.rate,
+            0.0 if contact is None else contact.loss,
+            0.0 if contact is None else contact.ber,
+            up=contact is not None,
+            hold=hold,
+            corrupt=corrupt,
+            ref_ns=line_ns(clock, current.start),
+        )
+        if span.end == float("inf") and coming is None:
+            return
+        now = span.end if coming is None else min(span.end, coming.start)
+
+
+def _apart(segments: Iterator[Segment], start: float | None, clock: MissionClock) -> Iterator[Segment]:
+    """Leave out segments that no instant belongs to, and those that ended before the start."""
+    begin = ALWAYS if start is None else line_ns(clock, start)
+    held = next(segments)
+    for segment in segments:
+        if segment.t0_ns > held.t0_ns and segment.t0_ns > begin:
+            yield held
+        held = segment
+    yield held
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that the plan does not know of, while it lasts.
 
     Attributes:
-        to_bad: probability to go from the good state to the bad one.
-        to_good: probability to go back.
-        bad_loss: probability that a frame is lost in the bad state; in the good one it is the segment's `loss`.
-    """
-
-    to_bad: float
-    to_good: float
-    bad_loss: float = 1.0
-
-    def __post_init__(self) -> None:
-        for name in ("to_bad", "to_good", "bad_loss"):
-            number(getattr(self, name), f"bursts: {name}", 0, 1)
-
-
-def _probability(value: float) -> int:
-    return min(round(value * 2**64), 2**64 - 1)
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Parameters of one direction from `t0_ns` until the next segment.
-
-    Attributes:
-        t0_ns: from when on, line time.
-        delay_ns: light time of what leaves at `ref_ns`.
-        slope: change of the light time per second of transmission time, -1 to 1.
-        rate_bps: bit/s of the transmitter; None is unlimited.
-        loss: probability that a frame is lost.
-        ber: bit error rate.
-        up: whether the transmitter sends.
-        hold: while it does not: frames wait (True) or are dropped as `down` (False).
-        corrupt: frames with bit errors are delivered corrupted instead of being dropped as `bit_error`.
+        start_ns: line time of its beginning.
+        end_ns: line time of its end.
+        outage: the transmitter is down.
+        rate_factor: share of the planned rate that is left, above 0 to 1.
+        loss: probability of loss, on top of the planned one.
+        ber: bit error rate, on top of the planned one.
+        extra_delay_ns: added to the light time.
+        hold: during an outage frames wait (True) or are dropped (False); None leaves it as planned.
         bursts: losses in bursts.
-        ref_ns: origin of the slope; `t0_ns` when None.
     """
 
-    t0_ns: int
-    delay_ns: int = 0
-    slope: float = 0.0
-    rate_bps: float | None = None
+    start_ns: int
+    end_ns: int
+    outage: bool = False
+    rate_factor: float = 1.0
     loss: float = 0.0
     ber: float = 0.0
-    up: bool = True
-    hold: bool = True
-    corrupt: bool = False
+    extra_delay_ns: int = 0
+    hold: bool | None = None
     bursts: Bursts | None = None
-    ref_ns: int | None = None
 
     def __post_init__(self) -> None:
-        whole(self.t0_ns, "segment: t0_ns", ALWAYS, NEVER - 1)
-        whole(self.delay_ns, "segment: delay_ns", 0, _MAX_DELAY)
-        number(self.slope, "segment: slope", -1, 1)
-        if self.rate_bps is not None:
-            number(self.rate_bps, "segment: rate_bps", 1, 1e13)
-        number(self.loss, "segment: loss", 0, 1)
-        number(self.ber, "segment: ber", 0, 0.5)
-        if self.ref_ns is not None:
-            whole(self.ref_ns, "segment: ref_ns", ALWAYS, NEVER)
-        for name in ("up", "hold", "corrupt"):
-            if not isinstance(getattr(self, name), bool):
-                raise InputError(f"segment: {name} is {getattr(self, name)!r}", remedy="write true or false")
+        whole(self.start_ns, "fault: start_ns", ALWAYS)
+        whole(self.end_ns, "fault: end_ns", ALWAYS)
+        if self.end_ns <= self.start_ns:
+            raise InputError(
+                f"fault ends at {self.end_ns} ns, not after its start at {self.start_ns} ns", remedy="swap them"
+            )
+        number(self.rate_factor, "fault: rate_factor", 1e-6, 1)
+        number(self.loss, "fault: loss", 0, 1)
+        number(self.ber, "fault: ber", 0, 0.5)
+        whole(self.extra_delay_ns, "fault: extra_delay_ns", 0)
 
-    @cached_property
-    def raw(self) -> RawSegment:
-        """The segment in integers."""
-        bursts = self.bursts
-        flags = UP * self.up | HOLD * self.hold | CORRUPT * self.corrupt | BURSTS * (bursts is not None)
-        return RawSegment(
-            int(self.t0_ns),
-            int(self.t0_ns if self.ref_ns is None else self.ref_ns),
-            int(self.delay_ns),
-            round(self.slope * _SLOPE_ONE),
-            0 if self.rate_bps is None else round(8e9 * _BYTE_TIME_ONE / self.rate_bps),
-            _probability(self.loss),
-            _probability(self.ber),
-            _probability(bursts.to_bad) if bursts else 0,
-            _probability(bursts.to_good) if bursts else 0,
-            _probability(bursts.bad_loss) if bursts else 0,
-            flags,
+    def over(self, segment: Segment) -> Segment:
+        """The segment under this fault."""
+        return replace(
+            segment,
+            up=segment.up and not self.outage,
+            hold=segment.hold if self.hold is None or not self.outage else self.hold,
+            rate_bps=None if segment.rate_bps is None else segment.rate_bps * self.rate_factor,
+            loss=1 - (1 - segment.loss) * (1 - self.loss),
+            ber=min(segment.ber + self.ber, 0.5),
+            delay_ns=segment.delay_ns + self.extra_delay_ns,
+            bursts=self.bursts or segment.bursts,
         )
 
-    def moved(self, t0_ns: int) -> Segment:
-        """The same parameters from another instant on; the delay stays the same function of time."""
-        return replace(self, t0_ns=t0_ns, ref_ns=self.t0_ns if self.ref_ns is None else self.ref_ns)
 
-    def delay_at(self, t_ns: int) -> int:
-        """Light time in ns of what leaves at `t_ns`."""
-        return raw_delay(self.raw, t_ns)
-
-    def to_json(self) -> dict[str, Any]:
-        """The JSON form, whose keys are the attributes."""
-        bursts = self.bursts
-        return {
-            name: getattr(self, name) for name in self.__dataclass_fields__ if name != "bursts"
-        } | ({"bursts": {"to_bad": bursts.to_bad, "to_good": bursts.to_good, "bad_loss": bursts.bad_loss}} if bursts else {})
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Segment:
-        """Read the JSON form.
-
-        Raises:
-            InputError: when a key is unknown or a value is out of range.
-        """
-        only(data, "segment", *cls.__dataclass_fields__)
-        if "t0_ns" not in data:
-            raise InputError("segment has no t0_ns", remedy="say from when on it holds")
-        known = dict(data)
-        if known.get("bursts") is not None:
-            only(known["bursts"], "bursts", "to_bad", "to_good", "bad_loss")
-            known["bursts"] = Bursts(**known["bursts"])
-        return cls(**known)
-
-
-def raw_delay(segment: RawSegment, t_ns: int) -> int:
-    """Light time in ns of what leaves at `t_ns`, never negative."""
-    return max((segment.slope * (t_ns - segment.ref) >> 62) + segment.delay, 0)
-
-
-def in_order(segments: Iterable[RawSegment]) -> Iterator[RawSegment]:
-    """The segments, as long as their start times rise.
-
-    Raises:
-        InputError: at the first that does not.
-    """
-    last = None
-    for index, segment in enumerate(segments):
-        if last is not None and segment.t0 <= last:
-            raise InputError(
-                f"segment {index} of the timeline starts at {segment.t0} ns, not after its predecessor at {last} ns",
-                remedy="order the segments by t0_ns",
-            )
-        last = segment.t0
-        yield segment
-
-
-def write_timeline(path: Path, segments: Iterable[Segment]) -> int:
-    """Write a packed timeline: 8 bytes of magic, then one `seg_t` of 88 bytes per segment, little-endian.
-
-    Returns:
-        How many segments were written.
-    """
-    count = 0
-    with path.open("wb") as file:
-        file.write(_MAGIC)
-        for raw in in_order(s.raw for s in segments):
-            file.write(_RECORD.pack(*raw))
-            count += 1
-    return count
-
-
-def read_timeline(path: Path, at_once: int = 512) -> Iterator[RawSegment]:
-    """Read a packed timeline piece by piece. The file is opened now and may be unlinked afterwards.
-
-    Raises:
-        InputError: when it is no timeline, or is truncated.
-    """
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise InputError(f"timeline {path}: {error.strerror}", remedy="give the path of a packed timeline") from error
-    if file.read(len(_MAGIC)) != _MAGIC:
-        file.close()
-        raise InputError("it is no packed timeline", remedy="write it with write_timeline", file=path)
-
-    def pieces() -> Iterator[RawSegment]:
-        with file:
-            while piece := file.read(at_once * _RECORD.size):
-                if len(piece) % _RECORD.size:
-                    raise InputError("the timeline ends within a segment", remedy="write it again", file=path)
-                yield from map(RawSegment._make, _RECORD.iter_unpack(piece))
-
-    return pieces()
+def faulted(segments: Iterable[Segment], faults: Iterable[Fault]) -> Iterator[Segment]:
+    """A timeline with faults laid over it. They may overlap; their effects add up."""
+    ordered = sorted(faults, key=lambda f: f.start_ns)
+    edges = sorted({edge for f in ordered for edge in (f.start_ns, f.end_ns)})
+    position = 0
+    source = iter(segments)
+    segment = next(source, None)
+    while segment is not None:
+        following = next(source, None)
+        end = NEVER if following is None else following.t0_ns
+        while position < len(edges) and edges[position] <= segment.t0_ns:
+            position += 1
+        starts = [segment.t0_ns]
+        while position < len(edges) and edges[position] < end:
+            starts.append(edges[position])
+            position += 1
+        ordered = [f for f in ordered if f.end_ns > segment.t0_ns]
+        for start in starts:
+            piece = segment if start == segment.t0_ns else segment.moved(start)
+            for fault in ordered:
+                if fault.start_ns <= start < fault.end_ns:
+                    piece = fault.over(piece)
+            yield piece
+        segment = following

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from marsnet.links.config import ClassConfig, DirectionConfig
 from marsnet.links.pipeline import PhysicsPipeline, Pipeline
 from marsnet.links.reference import ReferencePipeline
-from marsnet.links.timeline import Bursts, Segment
+from marsnet.links.segment import Bursts, Segment
 
 TIME = st.integers(0, 20_000) | st.integers(0, 200)
 PROBABILITY = st.sampled_from([0.0, 0.0, 0.1, 0.5, 1.0]) | st.floats(0, 1)
@@ -52,7 +52,9 @@ def configs(draw: st.DrawFn) -> DirectionConfig:
         )
         for i in range(draw(st.integers(1, 3)))
     )
-    return DirectionConfig(classes, draw(st.sampled_from(["strict", "weighted"])), max_frame=1600, seed=draw(st.integers(0, 2**64 - 1)))
+    return DirectionConfig(
+        classes, draw(st.sampled_from(["strict", "weighted"])), max_frame=1600, seed=draw(st.integers(0, 2**64 - 1))
+    )
 
 
 ACTION = st.one_of(
@@ -105,7 +107,7 @@ def test_core_equals_reference(
             now += step
             try:
                 act(pipe, now, action, log)
-            except Exception as error:  # noqa: BLE001 - both must refuse the same things in the same words
+            except Exception as error:  # both must refuse the same things in the same words
                 log.append(repr(error))
         log.append(pipe.poll(now + 10**7))
         stats = pipe.stats()

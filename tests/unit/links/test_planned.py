@@ -8,7 +8,7 @@ import pytest
 
 from marsnet.clock import MissionClock
 from marsnet.links.planned import Outage, timeline_for
-from marsnet.links.timeline import ALWAYS, Segment
+from marsnet.links.segment import ALWAYS, Segment
 from marsnet.plan.types import Contact, ContactPlan, Range
 
 CLOCK = MissionClock("2026-10-01T00:00:00.000Z", 100.0, 50.0)
