@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
@@ -71,8 +72,13 @@ class Database:
         run = self._connection.execute
         if self.path is not None:
             run("PRAGMA locking_mode=EXCLUSIVE")
+            if not run("PRAGMA page_count").fetchone()[0]:
+                # Before anything is written, or it has no effect; it lets `shrink` work.
+                run("PRAGMA auto_vacuum=INCREMENTAL")
             run("PRAGMA journal_mode=WAL")
             run("PRAGMA synchronous=FULL")
+        # Some distributions overwrite what is deleted; that writes every large bundle once more.
+        run("PRAGMA secure_delete=OFF")
         version = run("PRAGMA user_version").fetchone()[0]
         if version == 0:
             self._connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
@@ -103,10 +109,9 @@ class Database:
             sqlite3.Error: it failed; the caller undoes the transaction.
         """
         self.begin()
-        cursor = self._connection.execute(sql, parameters)
         if keep:
             self._kept.append((sql, parameters))
-        return cursor
+        return self._connection.execute(sql, parameters)
 
     def _begin(self) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
@@ -154,6 +159,12 @@ class Database:
             return False
         return True
 
+    def shrink(self) -> None:
+        """Give free pages and the log back to the file system, as far as that works without room to do it in."""
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA incremental_vacuum").fetchall()
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def explain(self, error: sqlite3.Error | OSError, lost: Iterable[int]) -> StoreError:
         """What a failure of a change means for whoever asked for it."""
         if isinstance(error, OSError):
@@ -161,7 +172,7 @@ class Database:
                 f"{self.path}: a payload file cannot be written ({error.strerror}); free space on that file system",
                 tuple(lost),
             )
-        if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             return StorageFullError(
                 f"{self.path}: {error}; free space on that file system, the store goes on with the next commit",
                 tuple(lost),

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import google_crc32c
 
+from marsnet.dtn.store.ballast import Ballast
 from marsnet.dtn.store.database import Database
 from marsnet.dtn.store.payloads import PayloadFiles
 from marsnet.dtn.store.types import (
@@ -77,6 +78,7 @@ class BundleStore:
         quota_bytes: int = 1 << 40,
         payload_file_threshold: int = 1 << 18,
         policy: EvictionPolicy | None = None,
+        ballast_bytes: int = 8 << 20,
         verify: bool = False,
         on_corruption: Literal["refuse", "set_aside"] = "refuse",
     ) -> None:
@@ -87,6 +89,8 @@ class BundleStore:
             quota_bytes: octets of bundles stored at most.
             payload_file_threshold: bundles of at least this many octets are kept in files.
             policy: what to evict when a quota is reached.
+            ballast_bytes: disk space kept back, so that bundles can still be deleted when the disk is full; while the
+                disk has less free than that, nothing is added.
             verify: check every page of a large database too (small ones are always checked).
             on_corruption: raise, or rename a corrupt database and begin anew.
 
@@ -98,6 +102,7 @@ class BundleStore:
         self._quota, self._threshold = quota_bytes, payload_file_threshold
         self._policy = policy or EvictionPolicy()
         self._files: PayloadFiles | None = None
+        self._ballast: Ballast | None = None
         if path is None:
             self._db = Database(None, verify=False)
         else:
@@ -111,6 +116,7 @@ class BundleStore:
             self.counters.orphans = self._files.remove_orphans(
                 {name for (name,) in self._db.read("SELECT file FROM bundles WHERE file IS NOT NULL")}
             )
+            self._ballast = Ballast(folder / "ballast", ballast_bytes)
         self._uncommitted: list[int] = []
         self._changed_usage: set[str] = set()
         self._usage: dict[str, list[int]] = {
@@ -174,6 +180,9 @@ class BundleStore:
         if self._db.read("SELECT 1 FROM seen WHERE id = ?", (bundle_id,)):
             self.counters.duplicates += 1
             return Added(None)
+        if self._ballast is not None and not self._ballast.restore():
+            self.counters.refused += 1
+            raise StorageFullError(f"{self._db.path}: the file system is full; free space on it")
         size = len(data)
         evicted = self._make_room(size, tenant, service_class, now)
         try:
@@ -185,7 +194,10 @@ class BundleStore:
             if file is None and size > _INLINE:
                 self._db.write("INSERT INTO octets VALUES (?, ?)", (key, data), keep=False)
         except (sqlite3.Error, OSError) as error:
-            raise self._undo(error) from error
+            failure = self._undo(error) or self._db.explain(error, ())
+            if isinstance(failure, StorageFullError):
+                failure.evicted = evicted
+            raise failure from error
         if key is None:
             raise StoreError("SQLite gave no key to a new bundle")
         self._uncommitted.append(key)
@@ -394,23 +406,34 @@ class BundleStore:
         if not self._db.dirty:
             return
         try:
-            self._db.begin()
-            if not self._usage_known:
-                self._count_usage()
-            for tenant in self._changed_usage:
-                bundles, size = self._usage.get(tenant, (0, 0))
-                self._db.write("INSERT OR REPLACE INTO usage VALUES (?, ?, ?)", (tenant, bundles, size), keep=False)
-            if self._files is not None:
-                self._files.sync()
-            self._db.commit()
+            self._commit()
         except (sqlite3.Error, OSError) as error:
-            raise self._undo(error) from error
+            self._undo_or_raise(error)
+            try:
+                self._commit()
+            except (sqlite3.Error, OSError) as again:
+                self._undo_or_raise(again)
+                raise self._db.explain(again, ()) from again
+
+    def _commit(self) -> None:
+        self._db.begin()
+        if not self._usage_known:
+            self._count_usage()
+        for tenant in self._changed_usage:
+            bundles, size = self._usage.get(tenant, (0, 0))
+            self._db.write("INSERT OR REPLACE INTO usage VALUES (?, ?, ?)", (tenant, bundles, size), keep=False)
+        if self._files is not None:
+            self._files.sync()
+        self._db.commit()
         if self._files is not None:
             self._files.committed()
         self._uncommitted.clear()
         self._changed_usage.clear()
         self._usage_known = True
         self.counters.commits += 1
+        if self._ballast is not None and not self._ballast.restore():
+            self._db.shrink()
+            self._ballast.restore()
 
     def close(self) -> None:
         """Commit and close. Raises as `commit`; the store is closed all the same."""
@@ -423,17 +446,28 @@ class BundleStore:
         try:
             self._db.write(sql, parameters, keep=True)
         except sqlite3.Error as error:
-            raise self._undo(error) from error
+            self._undo_or_raise(error)
 
-    def _undo(self, error: sqlite3.Error | OSError) -> StoreError:
-        """Undo the transaction and bring what is known in memory in line; returns what to raise."""
+    def _undo_or_raise(self, error: sqlite3.Error | OSError) -> None:
+        failure = self._undo(error)
+        if failure is not None:
+            raise failure from error
+
+    def _undo(self, error: sqlite3.Error | OSError) -> StoreError | None:
+        """Undo the transaction, give up the ballast and run again, in a new transaction, what is to be kept.
+
+        Returns:
+            What the error means, when bundles are lost by it or when what is kept cannot be run either; else None.
+        """
         self.counters.failed_commits += 1
         lost, self._uncommitted = self._uncommitted, []
+        if self._ballast is not None:
+            self._ballast.release()
         self._usage_known = self._db.undo()
         if self._files is not None:
             self._files.rolled_back()
         self._count_usage()
-        return self._db.explain(error, lost)
+        return self._db.explain(error, lost) if lost or not self._usage_known else None
 
     def _count_usage(self) -> None:
         old = set(self._usage)

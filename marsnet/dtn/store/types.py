@@ -145,8 +145,10 @@ class StorageFullError(StoreError):
 
     Attributes:
         lost: keys of added bundles that were not durable yet and are not stored; none when only a quota is reached.
+        evicted: bundles that had been deleted already to make room for one that the disk then had no room for.
     """
 
     def __init__(self, message: str, lost: tuple[int, ...] = ()) -> None:
         self.lost = lost
+        self.evicted: tuple[BundleRecord, ...] = ()
         super().__init__(message)

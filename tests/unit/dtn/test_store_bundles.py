@@ -299,6 +299,58 @@ def test_disk_full_undoes_what_was_added_and_keeps_what_was_done(tmp_path: Path)
     store.commit()
 
 
+def test_a_full_disk_is_emptied_with_the_space_kept_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = BundleStore(tmp_path, payload_file_threshold=THRESHOLD, ballast_bytes=1 << 16)
+    keys = [add(store, f"{number}", MIDDLE) for number in range(20)]
+    store.commit()
+    ballast = tmp_path / "ballast"
+    assert ballast.stat().st_size == 1 << 16
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    fill_disk(store)
+    with pytest.raises(StorageFullError):
+        for number in range(1000):
+            add(store, f"more {number}", MIDDLE)
+    assert not ballast.exists()
+    with pytest.raises(StorageFullError, match="file system is full"):
+        add(store, "small", b"")
+    for key in keys[:10]:
+        store.delete(key)
+    store.commit()
+    assert store.usage == (10, 10 * len(MIDDLE))
+    assert not ballast.exists()
+    monkeypatch.undo()
+    add(store, "small", b"")
+    store.commit()
+    assert ballast.stat().st_size == 1 << 16
+    store = reopen(store, tmp_path)
+    assert len(names(store, BundleState.QUEUED)) == 11
+
+
+def test_a_failure_that_loses_no_bundle_is_mended_in_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = BundleStore(tmp_path, payload_file_threshold=THRESHOLD)
+    key = add(store, "a", LARGE)
+    store.commit()
+    commit, failures = store._db.commit, iter([True])
+
+    def fail_once() -> None:
+        if next(failures, False):
+            store._db._connection.execute("ROLLBACK")
+            raise sqlite3.OperationalError("disk I/O error")
+        commit()
+
+    monkeypatch.setattr(store._db, "commit", fail_once)
+    store.delete(key)
+    store.commit()
+    assert store.counters.failed_commits == 1
+    assert store.usage == (0, 0)
+    assert list((tmp_path / "payloads").iterdir()) == []
+    assert names(reopen(store, tmp_path), *BundleState) == []
+
+
 def test_a_payload_file_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = BundleStore(tmp_path, payload_file_threshold=THRESHOLD)
     first = add(store, "first", LARGE)
