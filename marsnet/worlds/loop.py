@@ -14,7 +14,6 @@ from typing import Any
 
 from marsnet.errors import MarsnetError
 
-
 _RESOLUTION = 1e-9
 """Timers within a nanosecond of each other fire together: a sum of floats never misses its own deadline."""
 

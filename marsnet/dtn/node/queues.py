@@ -50,10 +50,10 @@ class ClassQueue:
         self._queues: dict[ServiceClass, deque[Held]] = {c: deque() for c in ServiceClass}
         self._passed: dict[ServiceClass, int] = dict.fromkeys(ServiceClass, 0)
         self._bound = bound
-        self.bytes = 0
+        self._count = 0
 
     def __len__(self) -> int:
-        return sum(len(queue) for queue in self._queues.values())
+        return self._count
 
     def count(self, service_class: ServiceClass) -> int:
         """Bundles of a class that wait."""
@@ -62,7 +62,7 @@ class ClassQueue:
     def push(self, held: Held) -> None:
         """Add one behind the others of its class."""
         self._queues[held.priority].append(held)
-        self.bytes += held.size
+        self._count += 1
 
     def remove(self, held: Held) -> None:
         """Take one out, wherever it stands. Without effect when it is not here."""
@@ -70,7 +70,7 @@ class ClassQueue:
             self._queues[held.priority].remove(held)
         except ValueError:
             return
-        self.bytes -= held.size
+        self._count -= 1
 
     def urgent(self) -> ServiceClass | None:
         """The class that leaves next; None when nothing waits."""
@@ -93,13 +93,5 @@ class ClassQueue:
             if lower > chosen and self._queues[lower]:
                 self._passed[lower] += 1
         held = self._queues[chosen].popleft()
-        self.bytes -= held.size
+        self._count -= 1
         return held
-
-    def drain(self) -> list[Held]:
-        """Take all out, the most urgent first."""
-        taken = [held for queue in self._queues.values() for held in queue]
-        for queue in self._queues.values():
-            queue.clear()
-        self.bytes = 0
-        return taken

@@ -51,12 +51,14 @@ class NodeRunner:
         agent.advance(now)
         for neighbour, datagram, service_class in agent.take_datagrams():
             self._transport.send(neighbour, datagram, service_class)
+        deadline = agent.next_deadline(now)
+        when = None if deadline is None else agent.clock.to_monotonic(deadline)
         if self._timer is not None:
+            if when is not None and self._timer.when() == when:
+                return
             self._timer.cancel()
             self._timer = None
-        deadline = agent.next_deadline(now)
-        if deadline is not None:
-            when = agent.clock.to_monotonic(deadline)
+        if when is not None:
             self._timer = self._loop.call_at(when, self._due, when)
 
     def _due(self, when: float) -> None:

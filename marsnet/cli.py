@@ -1,0 +1,68 @@
+"""The console script: thin commands over the rooms, and one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import typer
+from rich.console import Console
+
+from marsnet import __version__
+from marsnet.commands import doctor, lab, node, plan, run, sky, validate
+from marsnet.errors import MarsnetError
+
+app = typer.Typer(
+    name="marsnet",
+    help="Rehearse the Mars network before it flies.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    epilog="Exit codes: 0 passed, 1 requirement failed, 2 bad input, 3 run invalid, 4 environment lacks something.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"marsnet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Options of every command."""
+
+
+app.command("validate")(validate.validate)
+app.command("run")(run.run)
+app.command("report")(run.report)
+app.command("up")(lab.up)
+app.command("down")(lab.down)
+app.command("inspect")(lab.inspect)
+app.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(lab.execute)
+app.command("link")(lab.link)
+app.command("doctor")(doctor.doctor)
+app.command("node")(node.node)
+app.command("plan")(plan.plan)
+app.add_typer(sky.app, name="sky")
+
+
+def main() -> None:
+    """Entry point. Errors that marsnet raises on purpose are one line on standard error."""
+    try:
+        app(standalone_mode=True)
+    except MarsnetError as error:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"marsnet: {error}", markup=False, style="red")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:
+        # Whoever read the output has closed it, as `head` does; the interpreter must not try to flush again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+
+
+if __name__ == "__main__":
+    main()

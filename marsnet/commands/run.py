@@ -1,0 +1,139 @@
+"""`marsnet run` and `marsnet report`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from marsnet.errors import InputError
+from marsnet.model.scenario import load_scenario
+from marsnet.runs.execute import Run, World, choose_world, execute
+from marsnet.runs.folder import make_run_folder
+from marsnet.runs.verdict import classes_table, conclusion, requirements_table
+from marsnet.units import format_duration
+from marsnet.worlds.emulated import EmulatedOptions
+
+_PLANNING = 0.05
+"""Share of the progress bar that computing the plan gets."""
+
+
+def run(
+    scenario: Annotated[Path, typer.Argument(help="Scenario file.")],
+    world: Annotated[
+        str | None,
+        typer.Option("--world", help="'emulated' or 'virtual'; default: emulated where this machine can."),
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option("--rate", help="Mission seconds per second, in place of the scenario's.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="In place of the scenario's.")] = None,
+    without_faults: Annotated[bool, typer.Option("--no-faults", help="Leave the scenario's faults out.")] = False,
+    lab: Annotated[str | None, typer.Option("--lab", help="Name of the lab; default: the scenario's name.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the lab up after the run.")] = False,
+    output: Annotated[Path, typer.Option("--output", help="Folder that run folders are made in.")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as one JSON object.")] = False,
+) -> None:
+    """Run a scenario; ends in a verdict and a report."""
+    if world not in (None, "emulated", "virtual"):
+        raise InputError(f"there is no world {world!r}", remedy="use 'emulated' or 'virtual'")
+    chosen = choose_world(cast("World | None", world))
+    console = Console(highlight=False, stderr=as_json)
+    if chosen == "virtual" and world is None:
+        console.print("This machine cannot run the emulated world (see 'marsnet doctor'): running the virtual one.")
+    name = load_scenario(scenario)[0].name
+    folder = make_run_folder(output, name)
+    with _Bar(console, f"{name} ({chosen})") as bar:
+        finished = execute(
+            scenario,
+            folder,
+            chosen,
+            rate=rate,
+            seed=seed,
+            without_faults=without_faults,
+            options=EmulatedOptions(lab=lab, keep=keep),
+            planning=bar.planning,
+            progress=bar.running,
+        )
+    if as_json:
+        print(json.dumps(finished.verdict))
+    else:
+        _show(console, finished)
+    raise typer.Exit(finished.exit_code)
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="Run folder; default: the newest.")] = Path("runs/latest"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as one JSON object.")] = False,
+) -> None:
+    """Show the verdict of a finished run and where its report is."""
+    file = folder / "verdict.json"
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"there is no verdict in {str(folder)!r}", remedy="name the folder of a finished run"
+        ) from None
+    if as_json:
+        print(json.dumps(content))
+        return
+    console = Console(highlight=False)
+    for requirement in content["requirements"]:
+        mark = "[green]pass[/]" if requirement["passed"] else "[bold red]FAIL[/]"
+        console.print(f"{mark} {requirement['name']}: {requirement['measured']} (required: {requirement['required']})")
+    console.print(conclusion(content))
+    console.print(f"Report: {content['report']}", soft_wrap=True)
+
+
+def _show(console: Console, finished: Run) -> None:
+    console.print(classes_table(finished.judgement))
+    console.print(requirements_table(finished.judgement))
+    outcome = finished.outcome
+    console.print(
+        f"{format_duration(outcome.elapsed)} of mission time in {format_duration(outcome.wall)}, "
+        f"{outcome.world} world" + (f" at rate {finished.spec.rate:g}" if outcome.world != "virtual" else "")
+    )
+    console.print(conclusion(finished.verdict))
+    console.print(f"Report: {finished.verdict['report']}", soft_wrap=True)
+
+
+class _Bar:
+    """A progress bar over planning and mission time; a line for each tenth where there is no terminal."""
+
+    def __init__(self, console: Console, title: str) -> None:
+        self._console, self._title = console, title
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[state]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(title, total=1.0, state="planning")
+        self._told = -1
+
+    def __enter__(self) -> _Bar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def planning(self, done: float, total: float) -> None:
+        """So many seconds of the plan are computed, of all."""
+        self._bar.update(self._task, completed=_PLANNING * done / total)
+
+    def running(self, share: float, state: str) -> None:
+        """The run has come so far."""
+        self._bar.update(self._task, completed=_PLANNING + (1 - _PLANNING) * share, state=state)
+        tenth = int(10 * share)
+        if not self._console.is_terminal and tenth > self._told:
+            self._told = tenth
+            self._console.print(f"{self._title}: {state}")

@@ -1,0 +1,1 @@
+"""A run: plan, deploy, drive, observe, judge, report."""

@@ -1,0 +1,91 @@
+"""From a scenario file to everything that a run is determined by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from marsnet.errors import InputError
+from marsnet.model.scenario import Flow, Scenario, load_scenario
+from marsnet.model.topology import Topology
+from marsnet.plan.types import ContactPlan
+from marsnet.sky.planner import plan_contacts
+from marsnet.worlds.spec import RunSpec, incidents, mission_time
+
+DEFAULT_RATE = 600.0
+"""Mission seconds per host second where neither the scenario nor the command line says."""
+TAIL = 7200.0
+"""The plan reaches so many seconds beyond the run, so that routes at its end are not cut off."""
+
+
+def prepare(
+    path: Path,
+    folder: Path,
+    *,
+    rate: float | None = None,
+    seed: int | None = None,
+    without_faults: bool = False,
+    progress: Callable[[float, float], None] | None = None,
+) -> RunSpec:
+    """Read a scenario, compute its contact plan and resolve its times.
+
+    Args:
+        path: the scenario file.
+        folder: where the run leaves its files.
+        rate: in place of the scenario's.
+        seed: in place of the scenario's.
+        without_faults: leave the scenario's faults out.
+        progress: told the seconds of the plan that are computed, and all of them.
+
+    Raises:
+        InputError: with file, line, value and remedy.
+    """
+    scenario, topology = load_scenario(path)
+    if without_faults:
+        scenario = scenario.model_copy(update={"faults": ()})
+    check_times(scenario, topology, path)
+    if rate is not None and not rate > 0:
+        raise InputError(f"a rate of {rate:g} is not positive", remedy="give more than 0")
+    if rate is None:
+        rate = scenario.rate or DEFAULT_RATE
+    plan = contact_plan(scenario, topology, path, progress)
+    return RunSpec(
+        scenario,
+        topology,
+        plan,
+        incidents(scenario, topology),
+        scenario.seed if seed is None else seed,
+        rate,
+        folder,
+    )
+
+
+def contact_plan(
+    scenario: Scenario, topology: Topology, path: Path, progress: Callable[[float, float], None] | None = None
+) -> ContactPlan:
+    """The plan that a scenario runs by."""
+    base = (path.parent / scenario.topology).parent
+    return plan_contacts(topology, scenario.start, scenario.duration + TAIL, base_dir=base, progress=progress)
+
+
+def check_times(scenario: Scenario, topology: Topology, path: Path) -> None:
+    """Resolve every time that the scenario names.
+
+    Raises:
+        InputError: naming the file: a flow that ends before it starts, a fault outside of the run.
+    """
+    try:
+        for flow in scenario.traffic:
+            _check_flow(flow, scenario, topology)
+        incidents(scenario, topology)
+    except InputError as error:
+        raise error.at(path, error.line) from None
+
+
+def _check_flow(flow: Flow, scenario: Scenario, topology: Topology) -> None:
+    start = mission_time(flow.start, scenario, topology)
+    stop = scenario.duration if flow.stop is None else mission_time(flow.stop, scenario, topology)
+    if not 0 <= start < stop:
+        raise InputError(
+            f"flow {flow.name!r} stops at {stop:g} s, not after its start at {start:g} s", remedy="give a later 'stop'"
+        )

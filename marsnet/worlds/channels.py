@@ -1,0 +1,103 @@
+"""The directions of all links as a delay line takes them: configuration, timeline and deafness, faults included."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from marsnet.clock import MissionClock
+from marsnet.dtn.bpv7 import ServiceClass
+from marsnet.links.config import DEFAULT_LIMIT_BYTES, DEFAULT_LIMIT_FRAMES, ClassConfig, DirectionConfig
+from marsnet.links.planned import Outage, timeline_for
+from marsnet.links.timeline import Segment
+from marsnet.model.topology import ClassLimit, Link
+from marsnet.worlds.spec import Incident, RunSpec
+
+_NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One direction of a link.
+
+    Attributes:
+        link: title of the link.
+        source: transmitting node.
+        target: receiving node.
+        config: classes, queues and seed.
+        segments: its timeline, in line time; read once.
+        deaf: intervals of line time in which the receiver is down.
+    """
+
+    link: str
+    source: str
+    target: str
+    config: DirectionConfig
+    segments: Iterator[Segment]
+    deaf: tuple[tuple[int, int], ...]
+
+
+def channels(spec: RunSpec, clock: MissionClock) -> list[Channel]:
+    """Both directions of every link of a run, on a mission clock."""
+    found = []
+    for link in spec.topology.links:
+        down = [i for i in spec.incidents if link.title in i.links]
+        outages = [Outage(i.start, i.end) for i in down]
+        deaf = tuple(_line_time(i, clock) for i in down)
+        for source, target in (link.between, link.between[::-1]):
+            found.append(
+                Channel(
+                    link.title,
+                    source,
+                    target,
+                    direction_config(link, f"{spec.seed}/{link.title}/{source}"),
+                    timeline_for(spec.plan, source, target, clock, hold=link.queue.outage == "hold", outages=outages),
+                    deaf,
+                )
+            )
+    return found
+
+
+def direction_config(link: Link, seed: str) -> DirectionConfig:
+    """Queues of a link's transmitter, by the four classes of service."""
+    limits = link.queue.limits
+    classes = []
+    for service_class in ServiceClass:
+        limit = limits.get(service_class.name.lower(), ClassLimit())  # type: ignore[call-overload]
+        classes.append(
+            ClassConfig(
+                service_class.name.lower(),
+                (service_class.dscp,),
+                DEFAULT_LIMIT_BYTES if limit.size is None else round(limit.size),
+                limit.frames or DEFAULT_LIMIT_FRAMES,
+                limit.weight,
+            )
+        )
+    return DirectionConfig(
+        classes=tuple(classes),
+        scheduler=link.queue.policy,
+        default_class="normal",
+        seed=int.from_bytes(hashlib.blake2b(seed.encode(), digest_size=8).digest(), "big"),
+    )
+
+
+def link_config(link: Link, seed: int, rate: float) -> dict[str, Any]:
+    """A link as the delay line's process is told of it.
+
+    Args:
+        link: of the topology.
+        seed: of the run.
+        rate: mission seconds per host second.
+    """
+    a, b = link.between
+    return {
+        "ab": asdict(direction_config(link, f"{seed}/{link.title}/{a}")),
+        "ba": asdict(direction_config(link, f"{seed}/{link.title}/{b}")),
+        "clock_rate": rate,
+    }
+
+
+def _line_time(incident: Incident, clock: MissionClock) -> tuple[int, int]:
+    return round(clock.to_monotonic(incident.start) * _NS), round(clock.to_monotonic(incident.end) * _NS)

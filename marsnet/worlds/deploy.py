@@ -1,0 +1,192 @@
+"""Deploys a run in the emulated world: nodes in containers, switches, delay lines, controllers, Prometheus."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from marsnet.clock import MissionClock
+from marsnet.dtn.node.config import NeighbourConfig
+from marsnet.errors import InputError
+from marsnet.links.client import DelayLineClient
+from marsnet.model.topology import Hub, Station
+from marsnet.plan.files import write_plan
+from marsnet.worlds.channels import Channel, channels, link_config
+from marsnet.worlds.images import ensure_node_image
+from marsnet.worlds.lab import Lab, Limits, LinkSpec, NodeSpec, web
+from marsnet.worlds.lab import spec as lab_spec
+from marsnet.worlds.lab.containers import in_parallel
+from marsnet.worlds.spec import Frames, RunSpec, node_configs
+
+HICCUP = 0.2
+"""Host seconds that a node's process may be late on a busy machine; LTP's timers allow for it."""
+LEAD = 3.0
+"""Host seconds between the decision on the clock's origin and mission time 0, in which controllers install flows."""
+STATE = "/var/lib/marsnet"
+_PATIENCE = 10
+"""Host seconds that a node gets to end."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A network that is up and running on its mission clock.
+
+    Attributes:
+        lab: containers, switches and services.
+        clock: the mission clock of every process.
+        folder: of the run.
+        prometheus: host and port at which its Prometheus is reached from this machine.
+    """
+
+    lab: Lab
+    clock: MissionClock
+    folder: Path
+    prometheus: str
+
+    def node_folder(self, node: str) -> Path:
+        """Where a node keeps its store and its ledger, on the host."""
+        return self.folder / "nodes" / node / "state"
+
+    def stop_nodes(self) -> None:
+        """End every node's process in order (SIGTERM), so that its store and its ledger are closed."""
+        in_parallel(lambda name: self.lab.containers.node(name).stop(timeout=_PATIENCE), list(self.lab.nodes))
+
+    def node_request(self, node: str, path: str, *, method: str = "GET", body: bytes | None = None) -> bytes:
+        """Ask a node's HTTP interface."""
+        url = f"http://{self.lab.mgmt(node)}:{lab_spec.NODE_METRICS_PORT}{path}"
+        return web.request(self.lab.namespace, url, method=method, body=body)
+
+
+def lab_of(spec: RunSpec, name: str, image: str) -> Lab:
+    """The lab that a run needs, not built yet."""
+    nodes = []
+    for title, node in spec.topology.nodes.items():
+        folder = spec.folder / "nodes" / title
+        limits = node.container
+        nodes.append(
+            NodeSpec(
+                title,
+                node.number,
+                "earth" if isinstance(node, Hub | Station) else "mars",
+                image if limits.image == "marsnet/node" else limits.image,
+                config_dir=folder / "config",
+                state_dir=folder / "state",
+                limits=Limits(
+                    cpus=limits.cpus,
+                    memory=512 * 1024**2 if limits.memory is None else round(limits.memory),
+                    pids=limits.pids or 256,
+                ),
+            )
+        )
+    links = [
+        LinkSpec(link.title, *link.between, mtu=link.mtu, config=link_config(link, spec.seed, spec.rate))
+        for link in spec.topology.links
+    ]
+    return Lab(name, nodes, links, run_dir=spec.folder, run=spec.folder.name)
+
+
+def deploy(spec: RunSpec, name: str, say: Say) -> Deployment:
+    """Bring everything up and start the mission clock.
+
+    Returns when all processes know the clock; mission time 0 may still be ahead.
+
+    Raises:
+        EnvironmentLacksError: the machine lacks something.
+        InputError: a lab of that name is up already.
+    """
+    say("images")
+    lab = lab_of(spec, name, ensure_node_image(progress=say))
+    _write_configs(spec, lab)
+    if not lab.up(say):
+        raise InputError(f"lab {name!r} is up already", remedy=f"take it down first: marsnet down {name}")
+    try:
+        return _start(spec, lab, say)
+    except BaseException:
+        lab.down()
+        raise
+
+
+def _write_configs(spec: RunSpec, lab: Lab) -> None:
+    """Write what each container finds at `/etc/marsnet`: its configuration and the contact plan."""
+    plan = spec.folder / "plan.json"
+    if not plan.exists():
+        write_plan(spec.plan, plan)
+    for name, config in node_configs(spec, None, hiccup=HICCUP).items():
+        folder = spec.folder / "nodes" / name / "config"
+        folder.mkdir(parents=True)
+        shutil.copyfile(plan, folder / "plan.json")
+        addressed = config.model_copy(
+            update={
+                "neighbours": {
+                    other: NeighbourConfig(address=lab.address(other), mtu=neighbour.mtu)
+                    for other, neighbour in config.neighbours.items()
+                },
+                "bind": lab.address(name),
+                "state": Path(STATE),
+                "metrics": (lab.mgmt(name), lab_spec.NODE_METRICS_PORT),
+            }
+        )
+        (folder / "node.json").write_text(addressed.model_dump_json(indent=1), encoding="utf-8")
+
+
+def direction_name(ends: tuple[str, str], source: str) -> str:
+    """The delay line's name of the direction of a link that leaves a node."""
+    return "ab" if source == ends[0] else "ba"
+
+
+def frames_of(stats: dict[str, Any], links: dict[str, tuple[str, str]]) -> list[Frames]:
+    """What became of the frames of every direction, from a delay line's statistics.
+
+    Args:
+        stats: its answer.
+        links: link title to its ends.
+    """
+    found = []
+    for title, ends in links.items():
+        for source, target in (ends, ends[::-1]):
+            figures = stats["links"][title]["directions"][direction_name(ends, source)]
+            found.append(
+                Frames(
+                    title,
+                    source,
+                    target,
+                    figures["in"]["frames"],
+                    figures["delivered"]["frames"],
+                    figures["queued"]["frames"],
+                    figures["in_flight"]["frames"],
+                    {reason: count["frames"] for reason, count in figures["dropped"].items()},
+                )
+            )
+    return found
+
+
+def _load(client: DelayLineClient, channel: Channel, ends: tuple[str, str]) -> None:
+    direction = direction_name(ends, channel.source)
+    client.load_timeline(channel.link, direction, channel.segments)
+    client.receiver_down(channel.link, direction, channel.deaf)
+
+
+def _start(spec: RunSpec, lab: Lab, say: Say) -> Deployment:
+    clock = MissionClock(spec.plan.epoch, spec.rate, time.monotonic() + LEAD)
+    say("links")
+    for channel in channels(spec, clock):
+        link = lab.links[channel.link]
+        _load(lab.client, channel, (link.a, link.b))
+    say("controllers")
+    lab.start_controllers(spec.folder / "plan.json", clock)
+    say("prometheus")
+    lab.start_prometheus()
+    prometheus = lab.forward(f"127.0.0.1:{lab_spec.PROMETHEUS_PORT}")
+    say("nodes")
+    deployment = Deployment(lab, clock, spec.folder, prometheus)
+    body = json.dumps(asdict(clock)).encode()
+    for node in lab.nodes:
+        deployment.node_request(node, "/clock", method="PUT", body=body)
+    return deployment

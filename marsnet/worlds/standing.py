@@ -1,0 +1,153 @@
+"""Labs that stay up after the command that made them has ended."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from marsnet.clock import MissionClock
+from marsnet.errors import InputError
+from marsnet.links.client import DelayLineClient
+from marsnet.links.planned import Outage, timeline_for
+from marsnet.model.scenario import Scenario
+from marsnet.model.topology import load_topology
+from marsnet.plan.files import read_plan, write_plan
+from marsnet.sky.planner import plan_contacts
+from marsnet.worlds.deploy import Say, deploy, direction_name, frames_of
+from marsnet.worlds.lab import inspect as inspect_lab
+from marsnet.worlds.lab import spec as lab_spec
+from marsnet.worlds.lab.containers import Containers
+from marsnet.worlds.lab.delayline import socket_path
+from marsnet.worlds.spec import Frames, RunSpec
+
+_FACTS = "standing.json"
+
+
+def bring_up(
+    topology_file: Path, start: str, duration: float, rate: float, lab: str | None, parent: Path, say: Say
+) -> tuple[str, bool]:
+    """Bring a topology up on its contact plan, without traffic.
+
+    Args:
+        topology_file: the topology.
+        start: UTC instant of mission time 0.
+        duration: seconds that the plan reaches.
+        rate: mission seconds per host second.
+        lab: name of the lab; the topology's when None.
+        parent: folder for configurations, stores and logs of labs.
+        say: told each step.
+
+    Returns:
+        Name of the lab, and whether it was built now; False when it was up already, just so.
+
+    Raises:
+        InputError: a mistake in the file, or another lab of that name is up.
+        EnvironmentLacksError: the machine lacks something.
+    """
+    topology = load_topology(topology_file)
+    name = lab_spec.check_lab_name(lab or topology.name.replace("_", "-"))
+    wish = {"topology": _digest(topology_file), "start": start, "duration": duration, "rate": rate}
+    folder = (parent / name).resolve()
+    facts = folder / _FACTS
+    status = inspect_lab(name)
+    if status.complete and facts.exists():
+        if {key: json.loads(facts.read_text())[key] for key in wish} == wish:
+            return name, False
+        raise InputError(
+            f"lab {name!r} is up with another topology, start, duration or rate",
+            remedy=f"take it down first: marsnet down {name}, or give this one another name with --lab",
+        )
+    plan = plan_contacts(topology, start, duration, base_dir=topology_file.parent)
+    scenario = Scenario.model_construct(
+        name=topology.name, start=plan.epoch, duration=duration, traffic=(), faults=(), requirements=()
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    write_plan(plan, folder / "plan.json")
+    deployment = deploy(RunSpec(scenario, topology, plan, (), 1, rate, folder), name, say)
+    deployment.lab.leave()
+    facts.write_text(json.dumps(wish | {"clock": asdict(deployment.clock)}))
+    return name, True
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A lab that is up, found by its name.
+
+    Attributes:
+        name: of the lab.
+        links: link title to its two nodes.
+        folder: where it was configured.
+    """
+
+    name: str
+    links: dict[str, tuple[str, str]]
+    folder: Path
+
+    def client(self) -> DelayLineClient:
+        """A connection to its delay line."""
+        return DelayLineClient(socket_path(lab_spec.runtime_dir(self.name)))
+
+    def exec(self, node: str, argv: Sequence[str]) -> tuple[int, str]:
+        """Run a program inside a node's container; exit code and output.
+
+        Raises:
+            InputError: the lab has no such node.
+        """
+        code, output = Containers(self.name).node(node).exec_run(list(argv))
+        return int(code), (output or b"").decode(errors="replace")
+
+    def frames(self) -> list[Frames]:
+        """What became of the frames of every direction."""
+        with self.client() as client:
+            return frames_of(client.stats(), self.links)
+
+
+def attach(name: str) -> Standing:
+    """Find a lab that is up.
+
+    Raises:
+        InputError: it is not up, or not whole.
+    """
+    status = inspect_lab(name)
+    if not status.complete or status.run_dir is None:
+        raise InputError(f"lab {name!r} is not whole", remedy=f"take it down and up again: marsnet down {name}")
+    return Standing(name, {title: (ends["a"], ends["b"]) for title, ends in status.links.items()}, status.run_dir)
+
+
+def take_link_down(name: str, link: str, duration: float) -> str:
+    """Take a link down without notice, from now on for some mission time; what is in flight then is lost at its end.
+
+    Returns:
+        The UTC instant when it is up again.
+
+    Raises:
+        InputError: the lab has no such link, or is not one that `bring_up` made.
+    """
+    standing = attach(name)
+    if link not in standing.links:
+        raise InputError(f"lab {name!r} has no link {link!r}", remedy=f"there are {', '.join(standing.links)}")
+    facts = standing.folder / _FACTS
+    if not facts.exists():
+        raise InputError(f"lab {name!r} belongs to a run", remedy="write the outage into the scenario's faults")
+    clock = MissionClock(**json.loads(facts.read_text())["clock"])
+    plan = read_plan(standing.folder / "plan.json")
+    now = clock.now()
+    window = [round(clock.to_monotonic(t) * 1e9) for t in (now, now + duration)]
+    with standing.client() as client:
+        for source, target in (standing.links[link], standing.links[link][::-1]):
+            direction = direction_name(standing.links[link], source)
+            segments = timeline_for(plan, source, target, clock, outages=(Outage(now, now + duration),))
+            later: Any = (s for s in segments if s.t0_ns >= window[0])
+            client.load_timeline(link, direction, later, replace_from_ns=window[0])
+            client.receiver_down(link, direction, [(window[0], window[1])], replace_from_ns=window[0])
+    return clock.utc(now + duration)
