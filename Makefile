@@ -23,18 +23,23 @@ setup-test:
 demo: setup ## set up, then run scenarios/first_light.yaml (options: ARGS="--rate 600")
 	@$(BIN)/marsnet run scenarios/first_light.yaml $(ARGS)
 
-test: setup-test lint unit integration ## set up, lint, unit tests, then (as root) tests on real networks
-	@$(BIN)/python scripts/summary.py $(RESULTS)/unit.xml $(if $(ROOT_USER),$(RESULTS)/integration.xml)
+test: setup-test ## set up, lint, unit tests, then (as root) tests on real networks
+	@rm -rf $(RESULTS); failed=; \
+	for part in lint unit integration; do \
+	    $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; \
+	done; \
+	$(BIN)/python scripts/summary.py $(RESULTS)/*.xml; \
+	test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
 quick: setup-unit ## unit tests that take less than two seconds each
-	@$(BIN)/pytest -q -n 2 -m "not root and not slow"
+	@$(BIN)/python -m pytest -q -n 2 -m "not root and not slow"
 
 unit: setup-test
-	@$(BIN)/pytest -q -n 2 -m "not root" --junitxml=$(RESULTS)/unit.xml
+	@$(BIN)/python -m pytest -q -n 2 -m "not root" --junitxml=$(RESULTS)/unit.xml
 
-integration: setup-test unit
+integration: setup-test
 ifdef ROOT_USER
-	@$(BIN)/pytest -q -m root --junitxml=$(RESULTS)/integration.xml
+	@$(BIN)/python -m pytest -q -m root --junitxml=$(RESULTS)/integration.xml
 else
 	@echo "Tests that build networks are skipped: they need root (sudo make test)."
 endif
