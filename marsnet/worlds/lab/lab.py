@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from marsnet.clock import MissionClock
 from marsnet.errors import InputError
-from marsnet.worlds.lab import cleanup, namespace, network, prometheus, services, spec, state, switches
+from marsnet.links.client import DelayLineClient
+from marsnet.worlds.lab import cleanup, delayline, namespace, network, prometheus, services, spec, state, switches
 from marsnet.worlds.lab.containers import Containers
 from marsnet.worlds.lab.control import ControllerProgram, Controllers
 from marsnet.worlds.lab.prometheus import Target
@@ -62,6 +64,7 @@ class Lab:
         self.containers = Containers(name, run)
         self.controllers = Controllers(self, controllers or ControllerProgram())
         self._home: int | None = None
+        self._client: DelayLineClient | None = None
 
     @property
     def namespace(self) -> str:
@@ -72,6 +75,17 @@ class Lab:
     def runtime(self) -> Path:
         """Directory of sockets, pid files and state."""
         return spec.runtime_dir(self.name)
+
+    @property
+    def client(self) -> DelayLineClient:
+        """A connection to the delay line, made at the first use: timelines, faults, statistics.
+
+        Raises:
+            EnvironmentLacksError: when the lab has no delay line.
+        """
+        if self._client is None:
+            self._client = DelayLineClient(delayline.socket_path(self.runtime))
+        return self._client
 
     @property
     def state(self) -> LabState:
@@ -146,6 +160,7 @@ class Lab:
         self.containers.create_nodes(nodes)
         progress("switches")
         switches.start_daemons(self.runtime)
+        delay_line = delayline.start(self.runtime, self.run_dir) if self.delay_line else None
         datapath = switches.detect_datapath()
         progress("links")
         self.network = network.build(
@@ -154,17 +169,15 @@ class Lab:
             holder_pids,
             runtime=self.runtime,
             datapath=datapath,
-            make_link=self._link_maker(),
+            make_link=network.plain_link if delay_line is None else partial(delayline.make_link, self.client),
         )
         network.build_management(nodes, holder_pids)
         progress("nodes")
         self.containers.start_nodes(list(self.nodes))
-        self._new_state(datapath).save()
+        services_up = {} if delay_line is None else {"delay-line": delay_line}
+        self._new_state(datapath, services_up).save()
 
-    def _link_maker(self) -> network.LinkMaker:
-        return network.plain_link
-
-    def _new_state(self, datapath: str) -> LabState:
+    def _new_state(self, datapath: str, services_up: dict[str, dict[str, str | int]]) -> LabState:
         nodes, links = list(self.nodes.values()), list(self.links.values())
         ports = {(port.node, port.link): port for group in spec.ports_of(nodes, links).values() for port in group}
         return LabState(
@@ -185,6 +198,7 @@ class Lab:
                 }
                 for link in links
             },
+            services=services_up,
         )
 
     def enter(self) -> None:
@@ -205,11 +219,17 @@ class Lab:
     def down(self) -> None:
         """Take everything away that carries the lab's label, and leave its namespace."""
         self.leave()
+        if self._client is not None:
+            self._client.close()
+            self._client = None
         if self.network is not None:
             for node in (*self.network.hosts, *self.network.switches):
                 node.terminate()
             self.network = None
+        found = state.load(self.name)
         cleanup.down_by_label(self.name)
+        for facts in found.services.values() if found else ():
+            services.reap(int(facts["pid"]))
 
     # Nodes
 
@@ -336,7 +356,8 @@ class Lab:
             Target("controllers", f"127.0.0.1:{spec.CONTROLLER_API_PORTS[segment]}", {"segment": segment})
             for segment in self.controllers.segments()
         ]
-        return nodes + controllers
+        line = [Target("links", delayline.METRICS_ADDRESS, {})] if self.delay_line else []
+        return nodes + controllers + line
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """The instant vector that a PromQL expression gives in the lab's Prometheus."""

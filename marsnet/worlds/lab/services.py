@@ -119,9 +119,14 @@ def stop(pid: int, inode: int, patience: float = 5.0) -> bool:
         Whether there was one to end.
     """
     ended = namespace.end_processes([inode], patience, only=pid) > 0
+    reap(pid)
+    return ended
+
+
+def reap(pid: int) -> None:
+    """Take note of the end of a service that this process started; nothing happens when another one did."""
     with suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
-    return ended
 
 
 def is_running(pid: int, inode: int) -> bool:

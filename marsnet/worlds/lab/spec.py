@@ -37,6 +37,7 @@ NODE_METRICS_PORT = 9100
 HOST_PORT = 1
 """Number of the port that joins a node's switch to the node's container."""
 
+RUNTIME_ROOT = Path("/run/marsnet")
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 
 
@@ -202,7 +203,7 @@ def holder_name(lab: str, node: str) -> str:
 
 def runtime_dir(lab: str) -> Path:
     """Where the lab keeps its sockets, pid files and state while it is up."""
-    return Path("/run/marsnet") / lab
+    return RUNTIME_ROOT / lab
 
 
 def switch_name(number: int) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 from marsnet.worlds.lab import spec
 
@@ -62,15 +61,13 @@ class LabState:
 
 
 def load(lab: str) -> LabState | None:
-    """The state of a lab; None when it is not (completely) up."""
+    """The state of a lab; None when it is not (completely) up, or was built by another version of this program."""
     try:
-        text = (spec.runtime_dir(lab) / _FILE).read_text()
-    except FileNotFoundError:
+        return LabState(**json.loads((spec.runtime_dir(lab) / _FILE).read_text()))
+    except (FileNotFoundError, TypeError, ValueError):
         return None
-    return LabState(**json.loads(text))
 
 
 def names() -> list[str]:
-    """Labs that have a runtime directory on this machine."""
-    root: Path = spec.runtime_dir("x").parent
-    return sorted(entry.name for entry in root.iterdir() if entry.is_dir()) if root.is_dir() else []
+    """Labs that have a state on this machine, readable or not."""
+    return sorted(file.parent.name for file in spec.RUNTIME_ROOT.glob(f"*/{_FILE}"))
