@@ -39,6 +39,9 @@ class SabrRouter(PlannedRouter):
         self._copies = copies
         # None marks a key that was asked for once: a list is worth building from the second time on.
         self._cache: dict[CacheKey, Candidates | None] = {}
+        # Destination, previous hop, excluded: without any route until a contact is added, whatever is released.
+        self._hopeless: set[tuple[str, str | None, frozenset[str]]] = set()
+        self._latest = -_NEVER
 
     def route(self, bundle: RouteRequest, now: float) -> Decision:
         """Decide and book.
@@ -51,6 +54,11 @@ class SabrRouter(PlannedRouter):
             self._ledger.release_key(key)
         if self._ledger.freed:
             self._forget_freed()
+        if now < self._latest:
+            # Whatever is remembered holds from then on only.
+            self._cache.clear()
+            self._hopeless.clear()
+        self._latest = now
         entry_key = (destination, size.bit_length() >> 2, previous_hop, excluded)
         entry = self._cache.get(entry_key)
         if entry is not None and entry.paths and not critical:
@@ -71,6 +79,8 @@ class SabrRouter(PlannedRouter):
         obstacle = self._admit(bundle, now)
         if obstacle is not None:
             return obstacle
+        if (destination, previous_hop, excluded) in self._hopeless:
+            return NoRoute(Reason.UNREACHABLE)
         if critical:
             return self.routes_disjoint(bundle, self._copies, now) or self._explain(bundle, now)
         choice = self._choose(bundle, entry_key, now)
@@ -204,6 +214,10 @@ class SabrRouter(PlannedRouter):
         origin = Origin(self._graph.index[self._node], now)
         passed: set[Slot] = set()
         empty = search(self._graph, origin, request, loaded=False, passed=passed)
+        if empty is None and not passed:
+            if len(self._hopeless) >= _MAX_ENTRIES:
+                self._hopeless.clear()
+            self._hopeless.add((bundle.destination, bundle.previous_hop, bundle.excluded))
         if empty is None:
             return NoRoute(Reason.UNREACHABLE if all(slot.down for slot in passed) else Reason.VOLUME)
         if empty.arrival > bundle.expires:
@@ -218,6 +232,8 @@ class SabrRouter(PlannedRouter):
     def _apply(self, change: Change) -> list[Booking]:
         void = super()._apply(change)
         self._withdraw(set(change.gone))
+        if change.opened < _NEVER:
+            self._hopeless.clear()
         for entry in self._cache.values():
             if entry is not None:
                 entry.horizon = min(entry.horizon, change.opened)

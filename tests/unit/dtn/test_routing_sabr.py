@@ -227,6 +227,14 @@ def test_routing_a_key_again_does_not_book_twice() -> None:
     assert r.residual(c, 2) == 9000.0
 
 
+def test_a_clock_that_is_set_back() -> None:
+    early = contact("a", "d", 0, 5)
+    r = router(early, contact("a", "d", 100, 110))
+    for _ in range(3):
+        assert only(r.route(ask(), 50.0)).start >= 100.0
+    assert only(r.route(ask(), 0.0)).contact == early
+
+
 def test_time_spent_idle_is_lost() -> None:
     r = router(contact("a", "d", 0, 10))
     assert only(r.route(ask(size=2000), 8.0)).arrival == 10.0
