@@ -144,7 +144,7 @@ def _put_out(
     totals.add(made)
     if made.end - made.start <= LONG:
         show(passes_table(made, rows))
-    show(totals.table(made.end - made.start))
+    show(totals.table(made.end - made.start, [link.title for link in topology.links] if topology else []))
     for path in (output, plot):
         if path is not None:
             show(f"wrote {path}")
@@ -176,7 +176,7 @@ def _stream(
             for _ in stream.chunks:
                 pass
     if not as_json:
-        show(totals.table(length))
+        show(totals.table(length, [link.title for link in asked.topology.links]))
         if output is not None:
             show(f"wrote {output}")
 

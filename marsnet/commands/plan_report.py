@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -112,17 +112,19 @@ class Totals:
                 self._rows[key] = _Total(contact.source, contact.target)
             self._rows[key].take(contact)
 
-    def table(self, length: float) -> Table:
+    def table(self, length: float, order: Sequence[str] = ()) -> Table:
         """One row a direction.
 
         Args:
             length: seconds that the plan covers.
+            order: links that come first, in this order; the others follow as they first appear.
         """
+        links = list(dict.fromkeys([*order, *(link for link, _ in self._rows)]))
         names = ("link", "from", "to", "passes", "open", "of the time", "rate", "volume")
         table = columns(
             f"Totals of {format_duration(length)}", names, right=("passes", "open", "of the time", "rate", "volume")
         )
-        for (link, _), row in self._rows.items():
+        for (link, _), row in sorted(self._rows.items(), key=lambda item: links.index(item[0][0])):
             table.add_row(
                 link,
                 row.source,
@@ -161,19 +163,19 @@ class _Total:
         return f"{format_rate(self.slowest)} - {format_rate(self.fastest)}"
 
 
-def explanation(one: ExplainedDirection) -> Table:
-    """The budget of one direction, line by line."""
+def explanation(one: ExplainedDirection) -> tuple[str, Table]:
+    """The budget of one direction: a heading, and a table line by line."""
     state = "open" if one.open else "not open"
     title = (
         f"{one.source} to {one.target} at {one.transmitted_at}: {state}, light time {format_duration(one.light_time)}"
     )
-    table = columns(title, ("item", "value", "unit"), right=("value",))
+    table = columns("", ("item", "value", "unit"), right=("value",))
     for line in one.lines:
         if line.unit == "bit/s":
             value, unit = format_rate(line.value).split(" ")
         elif line.unit == "":
-            value, unit = f"{line.value:.1e}", ""
+            value, unit = f"{line.value:.1e}" if line.value else "below 1e-15", ""
         else:
-            value, unit = f"{line.value:,.2f}", line.unit
+            value, unit = f"{line.value or 0.0:,.2f}", line.unit
         table.add_row(line.item, value, unit)
-    return table
+    return title, table
