@@ -12,15 +12,8 @@ from marsnet.dtn.bpv7.admin import (
     decode_admin_record,
     encode_status_report,
 )
-from marsnet.dtn.bpv7.bundle import (
-    BlockFlags,
-    Bundle,
-    BundleFlags,
-    BundleId,
-    CanonicalBlock,
-    CreationTimestamp,
-    check_primary,
-)
+from marsnet.dtn.bpv7.blocks import BlockFlags, BundleFlags, BundleId, CanonicalBlock, CreationTimestamp
+from marsnet.dtn.bpv7.bundle import Bundle, check_primary
 from marsnet.dtn.bpv7.codec import (
     DEFAULT_LIMITS,
     DecodeLimits,

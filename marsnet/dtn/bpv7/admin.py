@@ -7,7 +7,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from marsnet.dtn.bpv7 import cbor
-from marsnet.dtn.bpv7.bundle import BundleFlags, BundleId, CreationTimestamp
+from marsnet.dtn.bpv7.blocks import BundleFlags, BundleId, CreationTimestamp
 from marsnet.dtn.bpv7.eid import read_eid
 from marsnet.dtn.bpv7.errors import BundleError, Malformation
 

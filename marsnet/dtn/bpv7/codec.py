@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from marsnet.dtn.bpv7 import cbor
-from marsnet.dtn.bpv7.bundle import Bundle, CanonicalBlock, CreationTimestamp, check_primary
+from marsnet.dtn.bpv7.blocks import CanonicalBlock, CreationTimestamp
+from marsnet.dtn.bpv7.bundle import Bundle, check_primary
 from marsnet.dtn.bpv7.crc import CRC_SIZE, ZEROED, checksum
 from marsnet.dtn.bpv7.eid import read_eid
 from marsnet.dtn.bpv7.errors import BundleError, Malformation

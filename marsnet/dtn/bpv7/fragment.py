@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 
-from marsnet.dtn.bpv7.bundle import BlockFlags, Bundle, BundleFlags, CreationTimestamp
+from marsnet.dtn.bpv7.blocks import BlockFlags, BundleFlags, CreationTimestamp
+from marsnet.dtn.bpv7.bundle import Bundle
 from marsnet.dtn.bpv7.eid import Eid
 from marsnet.dtn.bpv7.errors import BundleError, Malformation
 from marsnet.dtn.bpv7.extension import BlockType

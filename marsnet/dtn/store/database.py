@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from marsnet.dtn.store.types import CorruptionError, StorageFullError, StoreError
+from marsnet.dtn.store.types import BundleRecord, BundleState, CorruptionError, StorageFullError, StoreError
 
 SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -20,6 +20,7 @@ CREATE TABLE bundles (
 CREATE TABLE octets (key INTEGER PRIMARY KEY, data BLOB NOT NULL);
 CREATE INDEX by_state ON bundles (state, service_class, key);
 CREATE INDEX by_expiry ON bundles (service_class, expiry);
+CREATE INDEX by_file ON bundles (file) WHERE file IS NOT NULL;
 CREATE TABLE seen (id BLOB PRIMARY KEY, expiry REAL NOT NULL, delivered INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX seen_by_expiry ON seen (expiry);
 CREATE TABLE usage (tenant TEXT PRIMARY KEY, bundles INTEGER NOT NULL, size INTEGER NOT NULL) WITHOUT ROWID;
@@ -28,6 +29,9 @@ CREATE TABLE state (space TEXT NOT NULL, name TEXT NOT NULL, value BLOB NOT NULL
 """
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+COLUMNS = "key, id, source, destination, service_class, size, expiry, tenant, state, received_from, handler, added"
+"""What `record_of` takes, of the table of bundles."""
+_STATES = tuple(BundleState)
 VERIFY_UP_TO = 64 << 20
 """Database files up to this size, bytes, are checked page by page whenever they are opened (about 0.1 s)."""
 
@@ -193,3 +197,22 @@ class Database:
 
 
 _SALVAGE = "move the file away, or open the store with on_corruption='set_aside', to go on with an empty one"
+
+
+def record_of(row: tuple[Any, ...]) -> BundleRecord:
+    """The record in a row of `COLUMNS`."""
+    key, bundle_id, source, destination, service_class, size, expiry, tenant, state, received_from, handler, added = row
+    return BundleRecord(
+        key,
+        bundle_id,
+        source,
+        destination,
+        service_class,
+        size,
+        expiry,
+        tenant,
+        _STATES[state],
+        received_from,
+        handler,
+        added,
+    )

@@ -10,8 +10,9 @@ from typing import Any, Literal
 import google_crc32c
 
 from marsnet.dtn.store.ballast import Ballast
-from marsnet.dtn.store.database import Database
+from marsnet.dtn.store.database import COLUMNS, Database, record_of
 from marsnet.dtn.store.payloads import PayloadFiles
+from marsnet.dtn.store.room import Room
 from marsnet.dtn.store.types import (
     Added,
     BundleRecord,
@@ -25,33 +26,12 @@ from marsnet.dtn.store.types import (
     Usage,
 )
 
-_COLUMNS = "key, id, source, destination, service_class, size, expiry, tenant, state, received_from, handler, added"
-_EVICTABLE = (BundleState.QUEUED.value, BundleState.AWAITING_DELIVERY.value, BundleState.REASSEMBLY.value)
-_STATES = tuple(BundleState)
 _INLINE = 2048
 """Bundles up to this size, bytes, lie beside their metadata; changing the state of a larger one must not move it."""
 _INSERT = (
     "INSERT INTO bundles (id, source, destination, service_class, size, expiry, tenant, state, received_from, handler,"
     " added, checksum, file, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?, ?, ?, ?)"
 )
-
-
-def _record(row: tuple[Any, ...]) -> BundleRecord:
-    key, bundle_id, source, destination, service_class, size, expiry, tenant, state, received_from, handler, added = row
-    return BundleRecord(
-        key,
-        bundle_id,
-        source,
-        destination,
-        service_class,
-        size,
-        expiry,
-        tenant,
-        _STATES[state],
-        received_from,
-        handler,
-        added,
-    )
 
 
 class BundleStore:
@@ -99,8 +79,7 @@ class BundleStore:
             StoreError: another process has it open, or the folder cannot be written.
         """
         self.counters = StoreCounters()
-        self._quota, self._threshold = quota_bytes, payload_file_threshold
-        self._policy = policy or EvictionPolicy()
+        self._threshold = payload_file_threshold
         self._files: PayloadFiles | None = None
         self._ballast: Ballast | None = None
         if path is None:
@@ -118,12 +97,7 @@ class BundleStore:
             )
             self._ballast = Ballast(folder / "ballast", ballast_bytes)
         self._uncommitted: list[int] = []
-        self._changed_usage: set[str] = set()
-        self._usage: dict[str, list[int]] = {
-            tenant: [bundles, size] for tenant, bundles, size in self._db.read("SELECT * FROM usage")
-        }
-        self._size = sum(size for _, size in self._usage.values())
-        self._usage_known = True
+        self._room = Room(self._db, quota_bytes, policy or EvictionPolicy())
 
     def _open(self, file: Path, verify: bool, on_corruption: str) -> Database:
         try:
@@ -184,7 +158,7 @@ class BundleStore:
             self.counters.refused += 1
             raise StorageFullError(f"{self._db.path}: the file system is full; free space on it")
         size = len(data)
-        evicted = self._make_room(size, tenant, service_class, now)
+        evicted = self._evict(size, tenant, service_class, now)
         try:
             file = None if self._files is None or size < self._threshold else self._files.write(data)
             self._db.write("INSERT INTO seen VALUES (?, ?, 0)", (bundle_id, expiry), keep=False)
@@ -201,9 +175,20 @@ class BundleStore:
         if key is None:
             raise StoreError("SQLite gave no key to a new bundle")
         self._uncommitted.append(key)
-        self._account(tenant, 1, size)
+        self._room.account(tenant, 1, size)
         self.counters.added += 1
         return Added(key, evicted)
+
+    def _evict(self, size: int, tenant: str, service_class: int, now: float) -> tuple[BundleRecord, ...]:
+        try:
+            victims = self._room.victims(size, tenant, service_class, now)
+        except StorageFullError:
+            self.counters.refused += 1
+            raise
+        for record, file in victims:
+            self._remove(record.key, record.id, record.tenant, record.size, file, forget=True)
+        self.counters.evicted += len(victims)
+        return tuple(record for record, _ in victims)
 
     def load(self, key: int) -> bytes:
         """The encoded bundle.
@@ -231,10 +216,10 @@ class BundleStore:
 
     def record(self, key: int) -> BundleRecord:
         """What is known of a bundle. Raises UnknownBundleError."""
-        rows = self._db.read(f"SELECT {_COLUMNS} FROM bundles WHERE key = ?", (key,))  # noqa: S608
+        rows = self._db.read(f"SELECT {COLUMNS} FROM bundles WHERE key = ?", (key,))  # noqa: S608
         if not rows:
             raise UnknownBundleError(f"no bundle {key} in the store")
-        return _record(rows[0])
+        return record_of(rows[0])
 
     def set_state(self, key: int, state: BundleState, handler: str = "") -> None:
         """Note where a bundle stands, and with which neighbour or application. A key that is gone is ignored."""
@@ -257,7 +242,7 @@ class BundleStore:
             self._write("DELETE FROM octets WHERE key = ?", (key,))
         if forget:
             self._write("DELETE FROM seen WHERE id = ?", (bundle_id,))
-        self._account(tenant, -1, -size)
+        self._room.account(tenant, -1, -size)
         if file is not None and self._files is not None:
             self._files.doom(file)
 
@@ -273,12 +258,12 @@ class BundleStore:
         expired: list[BundleRecord] = []
         for service_class in range(4):
             rows = self._db.read(
-                f"SELECT {_COLUMNS}, file FROM bundles WHERE service_class = ? AND expiry <= ? AND state != ?"  # noqa: S608
+                f"SELECT {COLUMNS}, file FROM bundles WHERE service_class = ? AND expiry <= ? AND state != ?"  # noqa: S608
                 " ORDER BY expiry LIMIT ?",
                 (service_class, now, BundleState.DELIVERING.value, limit - len(expired)),
             )
             for row in rows:
-                record = _record(row[:12])
+                record = record_of(row[:12])
                 self._remove(record.key, record.id, record.tenant, record.size, row[12], forget=False)
                 expired.append(record)
         self.counters.expired += len(expired)
@@ -312,11 +297,11 @@ class BundleStore:
                 after = 0
                 while True:
                     rows = self._db.read(
-                        f"SELECT {_COLUMNS} FROM bundles"  # noqa: S608
+                        f"SELECT {COLUMNS} FROM bundles"  # noqa: S608
                         " WHERE state = ? AND service_class = ? AND key > ? ORDER BY key LIMIT ?",
                         (state.value, service_class, after, page),
                     )
-                    yield from map(_record, rows)
+                    yield from map(record_of, rows)
                     if len(rows) < page:
                         break
                     after = rows[-1][0]
@@ -417,19 +402,14 @@ class BundleStore:
 
     def _commit(self) -> None:
         self._db.begin()
-        if not self._usage_known:
-            self._count_usage()
-        for tenant in self._changed_usage:
-            bundles, size = self._usage.get(tenant, (0, 0))
-            self._db.write("INSERT OR REPLACE INTO usage VALUES (?, ?, ?)", (tenant, bundles, size), keep=False)
+        self._room.write()
         if self._files is not None:
             self._files.sync()
         self._db.commit()
         if self._files is not None:
             self._files.committed()
         self._uncommitted.clear()
-        self._changed_usage.clear()
-        self._usage_known = True
+        self._room.committed()
         self.counters.commits += 1
         if self._ballast is not None and not self._ballast.restore():
             self._db.shrink()
@@ -463,89 +443,17 @@ class BundleStore:
         lost, self._uncommitted = self._uncommitted, []
         if self._ballast is not None:
             self._ballast.release()
-        self._usage_known = self._db.undo()
+        redone = self._db.undo()
         if self._files is not None:
             self._files.rolled_back()
-        self._count_usage()
-        return self._db.explain(error, lost) if lost or not self._usage_known else None
-
-    def _count_usage(self) -> None:
-        old = set(self._usage)
-        rows = self._db.read("SELECT tenant, COUNT(*), SUM(size) FROM bundles GROUP BY tenant")
-        self._usage = {tenant: [bundles, size] for tenant, bundles, size in rows}
-        self._size = sum(size for _, _, size in rows)
-        self._changed_usage = old | set(self._usage)
-
-    # Room
+        self._room.recount(final=redone)
+        return self._db.explain(error, lost) if lost or not redone else None
 
     @property
     def usage(self) -> Usage:
         """Bundles and octets stored."""
-        return Usage(sum(bundles for bundles, _ in self._usage.values()), self._size)
+        return self._room.usage
 
     def tenant_usage(self, tenant: str) -> Usage:
         """Bundles and octets that a tenant has stored."""
-        return Usage(*self._usage.get(tenant, (0, 0)))
-
-    def _account(self, tenant: str, bundles: int, size: int) -> None:
-        usage = self._usage.setdefault(tenant, [0, 0])
-        usage[0] += bundles
-        usage[1] += size
-        self._size += size
-        self._changed_usage.add(tenant)
-
-    def _make_room(self, size: int, tenant: str, service_class: int, now: float) -> tuple[BundleRecord, ...]:
-        quota = self._policy.tenant_quota.get(tenant)
-        own = 0 if quota is None else max(0, self.tenant_usage(tenant).size + size - quota)
-        everyone = max(0, self._size + size - self._quota)
-        if not own and not everyone:
-            return ()
-        victims: dict[int, tuple[BundleRecord, str | None]] = {}
-        freed = self._choose(victims, own, service_class, now, tenant)
-        if freed >= own:
-            freed += self._choose(victims, everyone - freed, service_class, now, None)
-            if freed >= everyone:
-                for record, file in victims.values():
-                    self._remove(record.key, record.id, record.tenant, record.size, file, forget=True)
-                self.counters.evicted += len(victims)
-                return tuple(record for record, _ in victims.values())
-            quota = self._quota
-            held = f"{self._size} of {quota} bytes of the store"
-        else:
-            held = f"{self.tenant_usage(tenant).size} of {quota} bytes of tenant {tenant!r}"
-        self.counters.refused += 1
-        raise StorageFullError(
-            f"no room for {size} bytes of class {service_class}: {held} are taken, by bundles as urgent; "
-            "raise the quota, or send less"
-        )
-
-    def _choose(
-        self,
-        victims: dict[int, tuple[BundleRecord, str | None]],
-        needed: int,
-        service_class: int,
-        now: float,
-        tenant: str | None,
-    ) -> int:
-        """Add victims until `needed` bytes are freed; returns the bytes freed."""
-        freed = 0
-        lowest = service_class if self._policy.evict else 3
-        choices = [(held, now) for held in range(4)] + [(held, float("inf")) for held in range(3, lowest, -1)]
-        for held, expiry in choices:
-            after = (float("-inf"), 0)
-            while freed < needed:
-                rows = self._db.read(
-                    f"SELECT {_COLUMNS}, file FROM bundles WHERE service_class = ? AND expiry <= ?"  # noqa: S608
-                    " AND (expiry, key) > (?, ?) AND state IN (?, ?, ?) AND (? IS NULL OR tenant = ?)"
-                    " ORDER BY expiry, key LIMIT 64",
-                    (held, expiry, *after, *_EVICTABLE, tenant, tenant),
-                )
-                for row in rows:
-                    record = _record(row[:12])
-                    after = (record.expiry, record.key)
-                    if record.key not in victims and freed < needed:
-                        victims[record.key] = (record, row[12])
-                        freed += record.size
-                if len(rows) < 64:
-                    break
-        return freed
+        return self._room.tenant(tenant)

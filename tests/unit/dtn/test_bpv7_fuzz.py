@@ -24,7 +24,7 @@ from marsnet.dtn.bpv7 import (
     encode,
     encode_status_report,
 )
-from marsnet.dtn.bpv7.bundle import REPORT_FLAGS
+from marsnet.dtn.bpv7.blocks import REPORT_FLAGS
 
 U64 = st.integers(0, (1 << 64) - 1)
 U32 = st.integers(0, (1 << 32) - 1)

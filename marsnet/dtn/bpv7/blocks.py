@@ -1,0 +1,104 @@
+"""The parts of a bundle: flags, creation timestamp, identity, canonical blocks (RFC 9171 sections 4.2 and 4.3.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import IntFlag
+from typing import NamedTuple
+
+from marsnet.dtn.bpv7 import cbor
+from marsnet.dtn.bpv7.eid import Eid
+
+
+class BundleFlags(IntFlag):
+    """Bundle processing control flags (RFC 9171 section 4.2.3)."""
+
+    FRAGMENT = 0x000001
+    ADMIN_RECORD = 0x000002
+    MUST_NOT_FRAGMENT = 0x000004
+    ACK_REQUESTED = 0x000020
+    STATUS_TIME = 0x000040
+    REPORT_RECEPTION = 0x004000
+    REPORT_FORWARDING = 0x010000
+    REPORT_DELIVERY = 0x020000
+    REPORT_DELETION = 0x040000
+
+
+class BlockFlags(IntFlag):
+    """Block processing control flags (RFC 9171 section 4.2.4)."""
+
+    REPLICATE = 0x01
+    REPORT_UNPROCESSED = 0x02
+    DELETE_BUNDLE_UNPROCESSED = 0x04
+    REMOVE_UNPROCESSED = 0x10
+
+
+REPORT_FLAGS = 0x074000
+"""All requests for status reports."""
+
+
+class CreationTimestamp(NamedTuple):
+    """RFC 9171 section 4.2.7.
+
+    Attributes:
+        time_ms: DTN time, milliseconds since 2000-01-01T00:00Z; 0 when the source had no accurate clock.
+        sequence: tells apart what one source created at the same time.
+    """
+
+    time_ms: int
+    sequence: int
+
+
+class BundleId(NamedTuple):
+    """What tells a bundle from all others (RFC 9171 section 4.2.7); `str` is for logs, `key` for storage.
+
+    Attributes:
+        source: source node ID or endpoint.
+        timestamp: creation timestamp.
+        fragment_offset: of a fragment, its offset in the original payload, bytes; else None.
+        payload_length: of a fragment, its payload's length, bytes; else None.
+    """
+
+    source: Eid
+    timestamp: CreationTimestamp
+    fragment_offset: int | None = None
+    payload_length: int | None = None
+
+    def __str__(self) -> str:
+        part = "" if self.fragment_offset is None else f"@{self.fragment_offset}+{self.payload_length}"
+        return f"{self.source}/{self.timestamp.time_ms}-{self.timestamp.sequence}{part}"
+
+    @property
+    def key(self) -> bytes:
+        """A canonical encoding: equal for equal IDs, different for different ones."""
+        parts = [self.source.cbor, cbor.uint(self.timestamp.time_ms), cbor.uint(self.timestamp.sequence)]
+        if self.source.elements == 3:
+            parts[0] = replace(self.source, elements=2).cbor
+        if self.fragment_offset is not None and self.payload_length is not None:
+            parts += [cbor.uint(self.fragment_offset), cbor.uint(self.payload_length)]
+        return b"".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class CanonicalBlock:
+    """A block other than the primary one (RFC 9171 section 4.3.2).
+
+    Attributes:
+        type: block type code, `BlockType` for the known ones.
+        number: 1 for the payload, unique in the bundle.
+        flags: bits of `BlockFlags`; others are kept.
+        crc_type: `CrcType`.
+        data: type-specific data, without its CBOR head.
+        raw: the encoding that was received; None in a block made or changed here.
+    """
+
+    type: int
+    number: int
+    flags: int
+    crc_type: int
+    data: bytes
+    raw: bytes | None = field(default=None, init=False, compare=False, repr=False)
+
+    def with_data(self, data: bytes) -> CanonicalBlock:
+        """The block with other data."""
+        return CanonicalBlock(self.type, self.number, self.flags, self.crc_type, data)
