@@ -332,7 +332,7 @@ def _build(client: Any, context: Path, tag: str, arguments: dict[str, str], *, n
 def _retire(client: Any) -> None:
     """Removes the node images of earlier code that no container uses, and the build stages that made them."""
     images = client.images.list(name=NODE, filters={"label": f"{LABEL}=1"})
-    used = {container.image.id for container in client.containers.list(all=True, ignore_removed=True)}
+    used = _images_in_use(client)
     newest_first = sorted(images, key=lambda image: str(image.attrs["Created"]), reverse=True)
     for image in newest_first[1 + KEPT_GENERATIONS :]:
         if image.id not in used:
@@ -357,11 +357,15 @@ def _one_builder() -> Iterator[None]:
 def remove_images(client: Any = None) -> int:
     """Removes every image made here that no container uses, and says how many."""
     client = client or connect()
-    used = {container.image.id for container in client.containers.list(all=True, ignore_removed=True)}
+    used = _images_in_use(client)
     unused = [image for image in _made_here(client) if image.id not in used]
     for image in sorted(unused, key=lambda image: str(image.attrs["Created"]), reverse=True):
         client.images.remove(image.id, force=True)
     return len(unused)
+
+
+def _images_in_use(client: Any) -> set[str]:
+    return {container.attrs["Image"] for container in client.containers.list(all=True, ignore_removed=True)}
 
 
 def _made_here(client: Any) -> list[Any]:

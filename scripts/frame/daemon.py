@@ -133,6 +133,7 @@ def _start(owner: Path, run_dir: Path, options: Sequence[str]) -> None:
         record = {"pid": process.pid, "started": process_started(process.pid), "owner": str(owner)}
         (run_dir / "dockerd.json").write_text(json.dumps(record))
         ready = _wait_ready(notify, process.pid)
+    address.unlink()
     if not ready:
         print("\n".join(log.read_text(errors="replace").splitlines()[-15:]), file=sys.stderr)
         say.lacks("dockerd did not become ready", f"read {log}")
