@@ -20,6 +20,7 @@ from marsnet.sky.plot_data import Curve, Lane
 
 _LANE = 18  # pixels
 _PANEL = 240
+_GAP = 75
 _MARS = 3.39619  # megametres
 
 
@@ -72,7 +73,7 @@ def _over_time(plan: ContactPlan, title: str) -> Any:
         cols=1,
         shared_xaxes=True,
         row_heights=[height / total for height in heights],
-        vertical_spacing=45 / (total + 200),
+        vertical_spacing=_GAP / (total + _GAP * len(panels)),
         subplot_titles=["contacts, at the transmitter", *(name for _, name, _, _ in panels)],
     )
     for trace in _bars(plan, rows):
@@ -91,7 +92,7 @@ def _over_time(plan: ContactPlan, title: str) -> Any:
     figure.update_layout(
         title={"text": title, "x": 0.01},
         template="plotly_white",
-        height=total + 45 * len(heights) + 160,
+        height=total + _GAP * len(panels) + 130,
         hovermode="closest",
         margin={"l": 170, "r": 20, "t": 90, "b": 40},
     )
@@ -191,7 +192,7 @@ def _mark(place: plot_data.Array, colour: str, name: str, symbol: str) -> Any:
         marker={"color": colour, "size": 11, "symbol": symbol},
         text=[name],
         textposition="top right",
-        textfont={"color": colour},
+        textfont={"color": "#222222"},
         name=name,
         hoverinfo="name",
     )
