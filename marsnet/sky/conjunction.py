@@ -111,9 +111,9 @@ def _equal_longitude(timeline: Timeline, first: float, last: float) -> float | N
     if ahead[0] * ahead[1] > 0:
         return None
     return float(
-        refine(lambda time: _longitude_ahead(timeline, time), ends[:1], ends[1:], ahead[:1], ahead[1:], tolerance=0.1)[
-            0
-        ]
+        refine(
+            lambda time, _: _longitude_ahead(timeline, time), ends[:1], ends[1:], ahead[:1], ahead[1:], tolerance=0.1
+        )[0]
     )
 
 

@@ -244,9 +244,9 @@ class EarthDirection(Direction):
     def _at_mars(self, at_earth: Array) -> Array:
         """Instants at the Mars end of instants at the station."""
         path = self.span.path(self.station, self.sign)
-        time = at_earth - self.sign * path.delay(at_earth, np.zeros((3, len(at_earth))))
+        time = at_earth - self.sign * path.sight(at_earth, np.zeros((3, len(at_earth)))).delay
         for _ in range(5):
-            time = at_earth - self.sign * path.delay(time, self.span.motion(self.probe, time).place)
+            time = at_earth - self.sign * path.sight(time, self.span.motion(self.probe, time).place).delay
         return time
 
     def _station_sees(self, within: Array) -> Array:
@@ -335,7 +335,8 @@ class EarthDirection(Direction):
             ).reshape(-1, 2)
         )
         ends = np.array([first, last])
-        delay = self.span.path(self.station, self.sign).delay(ends, self.span.motion(self.probe, ends).place)
+        path = self.span.path(self.station, self.sign)
+        delay = path.sight(ends, self.span.motion(self.probe, ends).place).delay
         # Only what lies in the span: beyond it the paths are not known.
         near = intersect(booked, (ends + self.sign * delay)[None])
         return self._at_mars(near.reshape(-1)).reshape(-1, 2)

@@ -18,7 +18,8 @@ from marsnet.sky.timescale import DAY, J2000, Timeline
 
 Array = NDArray[np.float64]
 
-_SPIN = 7.292115e-5  # rad/s, GRS 80
+EARTH_SPIN = 7.292115e-5
+"""Rotation of the Earth, rad/s (GRS 80)."""
 _LEAST_RADIUS, _MOST_RADIUS = 6.2e6, 7.4e6
 
 
@@ -87,4 +88,4 @@ class EarthRotation:
         place = np.einsum("nji,j->in", matrix, point.place)
         up = np.einsum("nji,j->in", matrix, point.up)
         pole = matrix[:, 2, :].T
-        return place, _SPIN * np.cross(pole, place, axis=0), up
+        return place, EARTH_SPIN * np.cross(pole, place, axis=0), up

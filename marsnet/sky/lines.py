@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from marsnet.sky.earthframe import EarthRotation, GroundPoint
+from marsnet.sky.earthframe import EARTH_SPIN, EarthRotation, GroundPoint
 from marsnet.sky.ephemeris import LIGHT_SPEED, position, state
 from marsnet.sky.timescale import Timeline
 
@@ -24,27 +24,34 @@ KNOT = 600.0
 """Seconds between knots of an Earth path. Four-point interpolation then errs by 0.6 m for a station."""
 
 
-def lagrange(values: Array, origin: float, step: float, time: Array) -> Array:
-    """Four-point interpolation of rows sampled at equal steps.
+class Stencil:
+    """Four-point interpolation of rows sampled at equal steps, for one set of instants.
 
     Args:
-        values: shape (k, m), at `origin + step * i`.
         origin: instant of the first sample.
         step: seconds between samples.
-        time: shape (n,).
-
-    Returns:
-        Shape (k, n).
+        count: number of samples, at least four.
+        time: instants, shape (n,); beyond the ends the outermost cubic is continued.
     """
-    position_in_grid = (time - origin) / step
-    index = np.clip(np.floor(position_in_grid).astype(np.intp), 1, values.shape[1] - 3)
-    p = position_in_grid - index
-    q, r, s = p + 1, p - 1, p - 2
-    weights = (-p * r * s / 6, q * r * s / 2, -q * p * s / 2, q * p * r / 6)
-    total = weights[0] * values[:, index - 1]
-    for offset, weight in enumerate(weights[1:]):
-        total += weight * values[:, index + offset]
-    return total
+
+    __slots__ = ("_first", "_weights", "nearest")
+
+    def __init__(self, origin: float, step: float, count: int, time: Array) -> None:
+        place = (time - origin) * (1 / step)
+        index = np.clip(place.astype(np.intp), 1, count - 3)
+        p = place - index
+        q, r, s = p + 1, p - 1, p - 2
+        rp, qs = r * p, q * s
+        self._first = index - 1
+        self._weights = (-rp * s / 6, qs * r / 2, -qs * p / 2, rp * q / 6)
+        self.nearest = np.where(p < 0.5, index, index + 1)
+
+    def apply(self, values: Array) -> Array:
+        """Rows of shape (k, count) at the instants, shape (k, n)."""
+        total = np.take(values, self._first, axis=1) * self._weights[0]
+        for offset in (1, 2, 3):
+            total += np.take(values[:, offset:], self._first, axis=1) * self._weights[offset]
+        return np.asarray(total)
 
 
 def mars_light_time(timeline: Timeline, time: Array, sign: Sign) -> Array:
@@ -63,58 +70,65 @@ class Sight:
     Attributes:
         vector: from the Mars node to the Earth node, metres, shape (3, n).
         delay: light time, seconds, shape (n,).
-        rise: sine of the elevation at the Earth node, shape (n,).
     """
 
-    __slots__ = ("delay", "rise", "vector")
+    __slots__ = ("_extra", "_path", "_stencil", "delay", "vector")
 
-    def __init__(self, vector: Array, delay: Array, rise: Array) -> None:
-        self.vector, self.delay, self.rise = vector, delay, rise
+    def __init__(self, vector: Array, delay: Array, path: EarthPath, stencil: Stencil, extra: Array) -> None:
+        self.vector, self.delay = vector, delay
+        self._path, self._stencil, self._extra = path, stencil, extra
+
+    @property
+    def rise(self) -> Array:
+        """Sine of the elevation at the Earth node, shape (n,)."""
+        return self._path.rise(self, self._stencil, self._extra)
 
 
 @dataclass(frozen=True)
 class EarthPath:
     """An Earth station, or the geocentre, as seen from Mars over an interval of the time at Mars.
 
+    The Earth end is taken one light time of the planets' own after (sign 1) or before (sign -1) each knot.
+
     Attributes:
         sign: 1 when Mars transmits and the Earth receives, -1 for the reverse.
         origin: mission seconds of the first knot.
-        knots: rows of place and velocity (3 each) relative to Mars, up (3) and light time, shape (10, m).
+        place: relative to Mars at the knot, metres, shape (3, m).
+        speed: of the Earth end, m/s, shape (3, m).
+        up: unit vector of the local vertical, shape (3, m); zero for the geocentre.
     """
 
     sign: Sign
     origin: float
-    knots: Array
+    place: Array
+    speed: Array
+    up: Array
 
     @classmethod
-    def over(
-        cls,
-        timeline: Timeline,
-        point: GroundPoint | None,
-        rotation: EarthRotation | None,
-        first: float,
-        last: float,
-        sign: Sign,
-    ) -> EarthPath:
-        """The path of a station (None: the geocentre) for times at Mars between `first` and `last`, mission seconds."""
+    def of_geocentre(cls, timeline: Timeline, first: float, last: float, sign: Sign) -> EarthPath:
+        """The geocentre's path for times at Mars between `first` and `last`, mission seconds."""
         origin = first - 2 * KNOT
         time = origin + KNOT * np.arange(np.ceil((last - first) / KNOT) + 5)
         tdb = timeline.tdb(time)
-        mars = position("mars", tdb)
         delay = mars_light_time(timeline, time, sign)
-        up = np.zeros((3, len(time)))
-        for _ in range(2):
-            place, speed = state("earth", tdb + sign * delay)
-            if point is not None and rotation is not None:
-                local, turning, up = rotation.carry(point, time + sign * delay)
-                place, speed = place + local, speed + turning
-            delay = np.linalg.norm(place - mars, axis=0) / LIGHT_SPEED
-        return cls(sign, origin, np.concatenate([place - mars, speed, up, delay[None]]))
+        place, speed = state("earth", tdb + sign * delay)
+        return cls(sign, origin, place - position("mars", tdb), speed, np.zeros(place.shape))
+
+    def with_station(self, point: GroundPoint, rotation: EarthRotation) -> EarthPath:
+        """The path of a station, from the geocentre's."""
+        delay = np.linalg.norm(self.place, axis=0) / LIGHT_SPEED
+        local, turning, up = rotation.carry(point, self.times + self.sign * delay)
+        place, speed = self.place + local, self.speed + turning
+        # The station is up to 21 ms nearer or farther than the geocentre.
+        extra = _extra_delay(place, self.sign * speed, delay)
+        return EarthPath(
+            self.sign, self.origin, place + self.sign * speed * extra, speed, _turned(up, self.sign * extra)
+        )
 
     @property
     def times(self) -> Array:
         """The knots' mission seconds at Mars, shape (m,)."""
-        return np.asarray(self.origin + KNOT * np.arange(self.knots.shape[1]))
+        return np.asarray(self.origin + KNOT * np.arange(self.place.shape[1]))
 
     def sight(self, time: Array, place: Array) -> Sight:
         """The line from a Mars node to the station.
@@ -123,21 +137,32 @@ class EarthPath:
             time: mission seconds at the Mars node, shape (n,).
             place: the node relative to Mars, metres, shape (3, n).
         """
-        rows = lagrange(self.knots, self.origin, KNOT, time)
-        vector, speed, delay = rows[:3] - place, self.sign * rows[3:6], rows[9]
-        length = np.sqrt(np.einsum("in,in->n", vector, vector))
-        # The knots hold the station one light time from Mars; the node is up to 0.1 s nearer or farther.
-        closing = np.einsum("in,in->n", vector, speed) / length
-        extra = (length - LIGHT_SPEED * delay) / (LIGHT_SPEED - closing)
-        vector = vector + speed * extra
-        delay = delay + extra
-        up = lagrange(self.knots[6:9], self.origin, KNOT, time + self.sign * extra)
-        rise = -np.einsum("in,in->n", vector, up) / (LIGHT_SPEED * delay)
-        return Sight(vector, delay, rise)
+        stencil = Stencil(self.origin, KNOT, self.place.shape[1], time)
+        centre = stencil.apply(self.place)
+        delay = np.sqrt(np.einsum("in,in->n", centre, centre)) / LIGHT_SPEED
+        # The knots hold the station one light time from Mars' centre; the node is up to 0.1 s nearer or farther.
+        vector = centre - place
+        speed = self.sign * np.take(self.speed, stencil.nearest, axis=1)
+        extra = _extra_delay(vector, speed, delay)
+        return Sight(vector + speed * extra, delay + extra, self, stencil, extra)
 
-    def delay(self, time: Array, place: Array) -> Array:
-        """Light time in seconds, shape (n,); arguments as for `sight`."""
-        return self.sight(time, place).delay
+    def rise(self, sight: Sight, stencil: Stencil, extra: Array) -> Array:
+        """Sine of the elevation of a line at the station, shape (n,)."""
+        up = _turned(stencil.apply(self.up), self.sign * extra)
+        return np.asarray(-np.einsum("in,in->n", sight.vector, up) / (LIGHT_SPEED * sight.delay))
+
+
+def _extra_delay(vector: Array, speed: Array, delay: Array) -> Array:
+    """Seconds that light needs beyond `delay` to the end of a vector that moves on at `speed` meanwhile."""
+    length = np.sqrt(np.einsum("in,in->n", vector, vector))
+    closing = np.einsum("in,in->n", vector, speed) / length
+    return np.asarray((length - LIGHT_SPEED * delay) / (LIGHT_SPEED - closing))
+
+
+def _turned(up: Array, seconds: Array) -> Array:
+    """A vertical carried on by the Earth's rotation; over 0.1 s its axis may be that of ICRF."""
+    angle = EARTH_SPIN * seconds
+    return np.stack([up[0] - angle * up[1], up[1] + angle * up[0], up[2]])
 
 
 def sun_angles(timeline: Timeline, time: Array, sign: Sign) -> Array:

@@ -3,8 +3,8 @@
 Both turn once an orbit, so their rotation elements (IAU WGCCRE 2015, Archinal et al. 2018) also say where they are: the
 prime meridian points at Mars on average, and the pole is that of the orbit. An eccentricity is added for Phobos, whose
 mean anomaly is the argument of its libration. Phobos then lies within 6 km of three published places of an integrated
-orbit (Lainey et al. 2007), which is 3 s of a rise or set; Deimos within 100 km of JPL's mean elements in 2025-2041, which
-is 75 s.
+orbit (Lainey et al. 2007), which is 3 s of a rise or set; Deimos within 100 km of JPL's mean elements in 2025-2041,
+which is 75 s.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from marsnet.model.topology import Orbiter, Site, Station, Topology
 from marsnet.sky.earthframe import EarthRotation, GroundPoint
 from marsnet.sky.intervals import Array
 from marsnet.sky.kepler import Kepler
-from marsnet.sky.lines import EarthPath, Sign, lagrange, sun_angles
+from marsnet.sky.lines import EarthPath, Sign, Stencil, sun_angles
 from marsnet.sky.marsframe import Rotation
 from marsnet.sky.moons import MoonPoint
 from marsnet.sky.orbitfiles import read_ephemeris
@@ -131,7 +132,6 @@ class Span:
     _tdb_rate: float
     _motions: dict[tuple[str, int], Motion] = field(default_factory=dict)
     _paths: dict[tuple[str | None, int], EarthPath] = field(default_factory=dict)
-    _earth: list[EarthRotation] = field(default_factory=list)
     _suns: dict[int, Array] = field(default_factory=dict)
 
     @classmethod
@@ -171,17 +171,19 @@ class Span:
         """A station (None: the geocentre) as Mars sees it, computed once."""
         key = (station, sign)
         if key not in self._paths:
-            if not self._earth:
-                self._earth.append(
-                    EarthRotation.over(
-                        self.sky.timeline, self.first - 2 * _LIGHT_MARGIN, self.grid[-1] + 3 * _LIGHT_MARGIN
-                    )
-                )
-            point = None if station is None else self.sky.grounds[station]
-            self._paths[key] = EarthPath.over(
-                self.sky.timeline, point, self._earth[0], self.first, float(self.grid[-1]), sign
-            )
+            if station is None:
+                last = float(self.grid[-1])
+                self._paths[key] = EarthPath.of_geocentre(self.sky.timeline, self.first, last, sign)
+            else:
+                centre = self.path(None, sign)
+                self._paths[key] = centre.with_station(self.sky.grounds[station], self._earth)
         return self._paths[key]
+
+    @cached_property
+    def _earth(self) -> EarthRotation:
+        return EarthRotation.over(
+            self.sky.timeline, self.first - 2 * _LIGHT_MARGIN, float(self.grid[-1]) + 3 * _LIGHT_MARGIN
+        )
 
     def sun(self, time: Array, sign: Sign) -> Array:
         """Sun-Earth-Mars angle in degrees for instants at Mars, shape (n,), interpolated to 1e-6 degrees."""
@@ -190,4 +192,5 @@ class Span:
             count = int((self.grid[-1] + _LIGHT_MARGIN - origin) / _SUN_KNOT) + 4
             times = origin + _SUN_KNOT * np.arange(count, dtype=np.float64)
             self._suns[sign] = sun_angles(self.sky.timeline, times, sign)[None]
-        return np.asarray(lagrange(self._suns[sign], origin, _SUN_KNOT, time)[0])
+        rows = self._suns[sign]
+        return np.asarray(Stencil(origin, _SUN_KNOT, rows.shape[1], time).apply(rows)[0])

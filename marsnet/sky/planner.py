@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -14,13 +14,14 @@ import marsnet
 from marsnet.errors import InputError
 from marsnet.model.topology import Hub, Link, Site, Topology
 from marsnet.plan.types import Contact, ContactPlan, Range
-from marsnet.sky.budget import DirectedBudget, directed_budget
-from marsnet.sky.directions import BLOCKING_RADIUS, Direction, EarthDirection, LocalDirection
+from marsnet.sky.budget import directed_budget
+from marsnet.sky.directions import BLOCKING_RADIUS
 from marsnet.sky.ephemeris import require_covered
-from marsnet.sky.nodes import Sky, Span
-from marsnet.sky.profile import Profile
-from marsnet.sky.ranges import RANGE_ERROR, light_time_lines
-from marsnet.sky.rates import pieces_of_constant_rate
+from marsnet.sky.intervals import Array
+from marsnet.sky.nodes import Sky
+from marsnet.sky.ranges import RANGE_ERROR
+from marsnet.sky.rates import Levels
+from marsnet.sky.stretch import Carrier, Job, Pair, Stretch, plan_stretches
 
 Progress = Callable[[float, float], None]
 """Called with the seconds done and the seconds in all."""
@@ -116,28 +117,27 @@ def stream_contacts(
     if not (math.isfinite(duration) and duration > 0):
         raise InputError(f"a duration of {duration:g} s leaves nothing to plan", remedy="give a positive duration")
     sky = Sky.of(topology, start, base_dir)
-    links = [_PlannedLink.of(topology, link) for link in topology.links]
-    if any(not link.wired for link in links):
+    pairs = _pairs(topology)
+    if pairs:
         require_covered(sky.timeline, -_LIGHT_MARGIN, duration + _LIGHT_MARGIN)
-    return _chunks(sky, links, float(duration), progress, range_error, blocking_radius)
+    job = Job(sky, pairs, range_error, blocking_radius)
+    return _chunks(topology, job, float(duration), progress)
 
 
-class _PlannedLink(NamedTuple):
-    """A link with the budgets of its two directions."""
-
-    link: Link
-    budgets: tuple[DirectedBudget, DirectedBudget]
-
-    @property
-    def wired(self) -> bool:
-        return self.link.wired is not None
-
-    @classmethod
-    def of(cls, topology: Topology, link: Link) -> _PlannedLink:
-        a, b = link.between
-        if link.wired is None:
-            _require_sky(topology, link)
-        return cls(link, (directed_budget(topology, link, a, b), directed_budget(topology, link, b, a)))
+def _pairs(topology: Topology) -> tuple[Pair, ...]:
+    """The directions of all radio links; those between the same radios share what is known of their budget."""
+    shared: dict[tuple[int, int, float | None, int], Levels] = {}
+    carriers: dict[tuple[str, str], list[Carrier]] = {}
+    for link in topology.links:
+        if link.wired is not None:
+            continue
+        _require_sky(topology, link)
+        for source, target in (link.between, link.between[::-1]):
+            budget = directed_budget(topology, link, source, target)
+            key = id(budget.transmitter), id(budget.receiver), budget.fixed, id(budget.sep)
+            levels = shared.setdefault(key, Levels(budget))
+            carriers.setdefault((source, target), []).append(Carrier(link.title, levels))
+    return tuple(Pair(*ends, tuple(served)) for ends, served in carriers.items())
 
 
 def _require_sky(topology: Topology, link: Link) -> None:
@@ -157,31 +157,15 @@ def _require_sky(topology: Topology, link: Link) -> None:
         )
 
 
-def _chunks(
-    sky: Sky,
-    links: list[_PlannedLink],
-    duration: float,
-    progress: Progress | None,
-    range_error: float,
-    blocking_radius: float,
-) -> Iterator[PlanChunk]:
+def _chunks(topology: Topology, job: Job, duration: float, progress: Progress | None) -> Iterator[PlanChunk]:
     count = max(math.ceil(duration / CHUNK - 1e-9), 1)
-    bounds = np.linspace(0.0, duration, count + 1)
+    bounds = [float(bound) for bound in np.linspace(0.0, duration, count + 1)]
     held: PlanChunk | None = None
-    for number in range(count):
-        first, last = float(bounds[number]), float(bounds[number + 1])
-        contacts: list[Contact] = []
-        ranges: list[Range] = []
-        if number == 0:
-            _wires(links, duration, contacts, ranges)
-        span = Span.over(sky, first, last)
-        for link in links:
-            if not link.wired:
-                for budget in link.budgets:
-                    direction = _direction(span, budget, blocking_radius)
-                    _plan_direction(direction, budget, range_error, contacts, ranges)
-        contacts.sort(key=lambda contact: contact.start)
-        ranges.sort(key=lambda line: line.start)
+    for first, last, stretch in zip(bounds[:-1], bounds[1:], plan_stretches(job, bounds), strict=True):
+        contacts, ranges = _contacts(stretch), _ranges(stretch)
+        if held is None:
+            wires = list(_wires(topology, duration))
+            contacts, ranges = [wire[0] for wire in wires] + contacts, [wire[1] for wire in wires] + ranges
         fresh = PlanChunk(first, last, tuple(contacts), tuple(ranges))
         if held is not None:
             held, fresh = _across(held, fresh)
@@ -189,39 +173,41 @@ def _chunks(
         held = fresh
         if progress is not None:
             progress(last, duration)
-    assert held is not None  # noqa: S101 - there is at least one chunk
-    yield held
+    if held is not None:
+        yield held
 
 
-def _wires(links: list[_PlannedLink], duration: float, contacts: list[Contact], ranges: list[Range]) -> None:
-    for link in links:
-        if link.link.wired is not None:
-            for budget in link.budgets:
-                rate = link.link.wired.rate
-                contacts.append(Contact(budget.link, budget.source, budget.target, 0.0, duration, rate))
-                ranges.append(Range(budget.source, budget.target, 0.0, duration, link.link.wired.delay))
+def _wires(topology: Topology, duration: float) -> Iterator[tuple[Contact, Range]]:
+    for link in topology.links:
+        if link.wired is not None:
+            for source, target in (link.between, link.between[::-1]):
+                yield (
+                    Contact(link.title, source, target, 0.0, duration, link.wired.rate),
+                    Range(source, target, 0.0, duration, link.wired.delay),
+                )
 
 
-def _direction(span: Span, budget: DirectedBudget, blocking_radius: float) -> Direction:
-    if budget.source in span.sky.grounds or budget.target in span.sky.grounds:
-        return EarthDirection(span, budget.source, budget.target, budget.sep)
-    return LocalDirection(span, budget.source, budget.target, blocking_radius)
+def _contacts(stretch: Stretch) -> list[Contact]:
+    """The contacts of a stretch, ordered by start."""
+    names = [part[:3] for part in stretch.contacts]
+    owner, rows = _ordered([part[3] for part in stretch.contacts])
+    return [Contact(*names[which], *row) for which, row in zip(owner, rows, strict=True)]
 
 
-def _plan_direction(
-    direction: Direction, budget: DirectedBudget, range_error: float, contacts: list[Contact], ranges: list[Range]
-) -> None:
-    windows = direction.windows()
-    if not len(windows):
-        return
-    profile = Profile.of(direction, windows)
-    names = budget.source, budget.target
-    pieces = pieces_of_constant_rate(profile, budget)
-    contacts += [
-        Contact(budget.link, *names, *row) for row in zip(*(column.tolist() for column in pieces), strict=True)
-    ]
-    lines = light_time_lines(profile, range_error)
-    ranges += [Range(*names, *row) for row in zip(*(column.tolist() for column in lines), strict=True)]
+def _ranges(stretch: Stretch) -> list[Range]:
+    names = [part[:2] for part in stretch.ranges]
+    owner, rows = _ordered([part[2] for part in stretch.ranges])
+    return [Range(*names[which], *row) for which, row in zip(owner, rows, strict=True)]
+
+
+def _ordered(parts: Sequence[tuple[Array, ...]]) -> tuple[list[int], Iterator[tuple[float, ...]]]:
+    """Rows of several tables of columns, ordered by the first column, and the table that each comes from."""
+    if not parts:
+        return [], iter(())
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    order = np.argsort(columns[0], kind="stable")
+    owner = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])[order]
+    return owner.tolist(), zip(*(column[order].tolist() for column in columns), strict=True)
 
 
 _TOUCH = 1e-6  # seconds; what rounding leaves between the two halves of a contact at a chunk's border

@@ -79,8 +79,9 @@ class Profile:
         q, r, s = p + 1, p - 1, p - 2
         index += first
         rp, qs = r * p, q * s
-        total = rows[:, index - 1] * (-rp * s / 6)
-        total += rows[:, index] * (qs * r / 2)
-        total -= rows[:, index + 1] * (qs * p / 2)
-        total += rows[:, index + 2] * (rp * q / 6)
+        weights = (-rp * s / 6, qs * r / 2, -qs * p / 2, rp * q / 6)
+        index -= 1
+        total = np.take(rows, index, axis=1) * weights[0]
+        for offset in (1, 2, 3):
+            total += np.take(rows[:, offset:], index, axis=1) * weights[offset]
         return np.asarray(total)

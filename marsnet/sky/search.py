@@ -16,9 +16,11 @@ from marsnet.sky.intervals import Array, nothing, overlaps
 
 Function = Callable[[Array], Array]
 Flags = NDArray[np.bool_]
+Index = NDArray[np.intp]
 
 EDGE_TOLERANCE = 1e-3
 """Seconds to which an edge is refined."""
+_SHORTEST = 0.01  # seconds; shorter windows and gaps are not looked for
 _GOLDEN = (np.sqrt(5.0) - 1) / 2
 
 
@@ -51,7 +53,9 @@ def positive_windows(
     else:
         at_low, at_high = samples[change], samples[change + 1]
     if wanted.any():
-        edges[wanted] = refine(function, low[wanted], high[wanted], at_low[wanted], at_high[wanted])
+        edges[wanted] = refine(
+            lambda time, _: function(time), low[wanted], high[wanted], at_low[wanted], at_high[wanted]
+        )
     return _pair(edges, grid, starts_above=bool(above[0]), ends_above=bool(above[-1]))
 
 
@@ -67,7 +71,7 @@ def _pair(edges: Array, grid: Array, *, starts_above: bool, ends_above: bool) ->
     return windows[windows[:, 1] > windows[:, 0]]
 
 
-def _widen(function: Function, times: Array, change: NDArray[np.intp]) -> tuple[Array, Array, Array, Array, Flags]:
+def _widen(function: Function, times: Array, change: Index) -> tuple[Array, Array, Array, Array, Flags]:
     low, high = times[change], times[change + 1]
     extra = 0.05 * (high - low)
     low, high = low - extra, high + extra
@@ -78,14 +82,14 @@ def _widen(function: Function, times: Array, change: NDArray[np.intp]) -> tuple[
 
 def _with_extrema(function: Function, grid: Array, values: Array, within: Array | None) -> tuple[Array, Array]:
     """The samples, with those extrema added that lie on the other side of zero than their neighbours."""
-    found = [_hidden(function, grid, values, sign, within) for sign in (1.0, -1.0)]
-    times = np.concatenate([part[0] for part in found])
+    maxima, minima = (_hidden(function, grid, values, sign, within) for sign in (1.0, -1.0))
+    times = np.concatenate([maxima[0], minima[0]])
     if not len(times):
         return grid, values
-    samples = np.concatenate([part[1] for part in found])
-    place = np.searchsorted(grid, times)
     order = np.argsort(times)
-    return np.insert(grid, place[order], times[order]), np.insert(values, place[order], samples[order])
+    times, samples = times[order], np.concatenate([maxima[1], -minima[1]])[order]
+    place = np.searchsorted(grid, times)
+    return np.insert(grid, place, times), np.insert(values, place, samples)
 
 
 def _hidden(function: Function, grid: Array, values: Array, sign: float, within: Array | None) -> tuple[Array, Array]:
@@ -97,35 +101,57 @@ def _hidden(function: Function, grid: Array, values: Array, sign: float, within:
     lean = 0.5 * (v[peak + 1] - v[peak - 1])
     top = v[peak] + lean**2 / (4 * np.maximum(fall, 1e-300))
     # A parabola through three samples errs by less than what the function falls in one step.
-    peak = peak[top > -fall]
+    near = top > -fall
     if within is not None:
-        peak = peak[overlaps(grid[peak - 1], grid[peak + 1], within)]
+        near &= overlaps(grid[peak - 1], grid[peak + 1], within)
+    peak, fall = peak[near], fall[near]
     if not len(peak):
         return np.empty(0), np.empty(0)
-    low, high = grid[peak - 1].copy(), grid[peak + 1].copy()
-    inner, outer = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-    at_inner, at_outer = sign * function(inner), sign * function(outer)
-    best, at_best = grid[peak].copy(), v[peak].copy()
-    for _ in range(40):
+    return _climb(lambda time: sign * function(time), grid[peak - 1], grid[peak + 1], fall)
+
+
+def _climb(function: Function, low: Array, high: Array, fall: Array) -> tuple[Array, Array]:
+    """Golden-section search for points above zero between `low` and `high`, each holding one maximum.
+
+    A search ends when it is above zero, or when what the function can still gain (it falls by `fall` over half the
+    bracket, hence by the square of the part that is left of it) does not reach zero.
+    """
+    found_time, found_value = [np.empty(0)], [np.empty(0)]
+    width = high - low
+    inner, outer = high - _GOLDEN * width, low + _GOLDEN * width
+    at_inner, at_outer = function(inner), function(outer)
+    while len(low):
         left = at_inner >= at_outer
-        better = np.maximum(at_inner, at_outer) > at_best
-        best = np.where(better, np.where(left, inner, outer), best)
-        at_best = np.where(better, np.maximum(at_inner, at_outer), at_best)
-        if np.all((at_best > 0) | (high - low < 0.01)):
-            break
+        best = np.maximum(at_inner, at_outer)
+        above = best > 0
+        if above.any():
+            found_time.append(np.where(left, inner, outer)[above])
+            found_value.append(best[above])
+        part = (high - low) / width
+        going = ~above & (best > -8 * fall * part**2) & (high - low > _SHORTEST)
+        left = left[going]
+        low, high, inner, outer, at_inner, at_outer, width, fall = (
+            row[going] for row in (low, high, inner, outer, at_inner, at_outer, width, fall)
+        )
         low, high = np.where(left, low, inner), np.where(left, outer, high)
         fresh = np.where(left, high - _GOLDEN * (high - low), low + _GOLDEN * (high - low))
-        at_fresh = sign * function(fresh)
+        at_fresh = function(fresh) if len(fresh) else fresh
         inner, outer = np.where(left, fresh, outer), np.where(left, inner, fresh)
         at_inner, at_outer = np.where(left, at_fresh, at_outer), np.where(left, at_inner, at_fresh)
-    up = at_best > 0
-    return best[up], sign * at_best[up]
+    return np.concatenate(found_time), np.concatenate(found_value)
 
 
 def refine(
-    function: Function, low: Array, high: Array, at_low: Array, at_high: Array, tolerance: float = EDGE_TOLERANCE
+    function: Callable[[Array, Index], Array],
+    low: Array,
+    high: Array,
+    at_low: Array,
+    at_high: Array,
+    tolerance: float = EDGE_TOLERANCE,
 ) -> Array:
     """Roots between `low` and `high`, where the function has opposite signs; all arrays of shape (n,).
+
+    The function is given instants and which of the n roots each is for, both of shape (m,), m <= n.
 
     Chandrupatla's method (1997): inverse quadratic steps where they are safe, bisection elsewhere. A root is accepted
     when the flatter of the two newest secants puts it within the tolerance.
@@ -137,7 +163,7 @@ def refine(
     part = np.clip(fb / (fb - fa), 0.02, 0.98)
     for _ in range(64):
         x = b + part * (a - b)
-        fx = function(x)
+        fx = function(x, index)
         same = (fx > 0) == (fb > 0)
         # c is the point that leaves the bracket (a, b).
         c, fc = np.where(same, b, a), np.where(same, fb, fa)
