@@ -59,7 +59,8 @@ class LtpConfig:
         control_copies: copies of each new checkpoint and report that are sent at once. Two make the loss of a round
             trip to a lost control segment rare, for the price of one segment each.
         checkpoint_every: octets of red part between discretionary checkpoints; 0 for none but the last.
-        max_exports: open export sessions for each peer.
+        max_exports: open export sessions for each peer, of about 2 kB besides their data. A block occupies one for a
+            round trip, so many small blocks at a great distance want aggregation.
         max_imports: open import sessions for each peer.
         max_import_bytes: octets held by unfinished imports of all peers together.
         max_block: octets of the largest red part accepted.
@@ -87,11 +88,11 @@ class LtpConfig:
     round_limit: int = 30
     control_copies: int = 1
     checkpoint_every: int = 0
-    max_exports: int = 4096
-    max_imports: int = 4096
+    max_exports: int = 16384
+    max_imports: int = 16384
     max_import_bytes: int = 1 << 30
     max_block: int = 1 << 28
-    closed_memory: int = 16384
+    closed_memory: int = 65536
     import_idle_limit: float = 7 * 86400.0
     require_confirm: bool = True
     services: frozenset[int] = frozenset((SERVICE_BUNDLES, SERVICE_AGGREGATED))

@@ -31,6 +31,7 @@ class Exporter:
     Attributes:
         sessions: the open ones by number.
         next_number: number of the next one.
+        gone: sessions whose last octet has left since the last `note_sent`.
     """
 
     def __init__(self, core: Core) -> None:
@@ -40,7 +41,7 @@ class Exporter:
         self.sessions: dict[int, ExportSession] = {}
         self._closed: dict[int, None] = {}
         self._aggregates: dict[tuple[int, int], Aggregate] = {}
-        self._unsent: set[ExportSession] = set()
+        self.gone: list[ExportSession] = []
 
     def room(self, peer: int) -> int:
         """Sessions that may still be opened to a peer; an aggregate in the making counts."""
@@ -86,11 +87,10 @@ class Exporter:
 
     def note_sent(self) -> None:
         """Tell which blocks have left whole."""
-        for session in [s for s in self._unsent if s.sent or s.closed]:
-            self._unsent.discard(session)
-            if session.sent:
-                self._core.events.append(BlockSent(session.link.peer, session.number, session.tags))
-                self._complete(session)
+        for session in self.gone:
+            self._core.events.append(BlockSent(session.link.peer, session.number, session.tags))
+            self._complete(session)
+        self.gone.clear()
 
     def on_report(self, segment: ReportSegment, link: Link, now: float) -> None:
         """RFC 5326 section 6.13: every report is acknowledged. One for a session that this engine does not remember,
@@ -143,7 +143,6 @@ class Exporter:
         link = self._core.links[peer]
         session = ExportSession(SessionId(self._core.engine_id, number), link, block, self)
         self.sessions[number] = session
-        self._unsent.add(session)
         link.exports += 1
         link.counters.exports_opened += 1
         link.offer(session, now)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import deque
 from typing import NamedTuple, Protocol
 
 from marsnet.dtn.ltp.config import LtpConfig
@@ -41,6 +40,8 @@ class Owner(Protocol):
 
     config: LtpConfig
     rng: random.Random
+    gone: list[ExportSession]
+    """Sessions whose last octet has left, for the engine to look at."""
 
     def fail_export(self, session: ExportSession, reason: CancelReason, now: float) -> None:
         """The session cannot go on."""
@@ -101,6 +102,32 @@ class ExportSession:
         rounds: rounds of retransmission so far.
     """
 
+    __slots__ = (
+        "_claimed",
+        "_depths",
+        "_green",
+        "_head",
+        "_next_checkpoint",
+        "_outstanding",
+        "_owner",
+        "_queued_bytes",
+        "_reports",
+        "_serial",
+        "_view",
+        "_work",
+        "closed",
+        "config",
+        "head_size",
+        "link",
+        "number",
+        "priority",
+        "red",
+        "rounds",
+        "sent",
+        "tags",
+        "waiting",
+    )
+
     def __init__(self, session: SessionId, link: Link, block: Block, owner: Owner) -> None:
         self.number, self.link, self.config, self._owner = session.number, link, owner.config, owner
         self.red, self.priority, self.tags = block.red, block.priority, block.tags
@@ -110,7 +137,7 @@ class ExportSession:
         self._head = encode_sdnv(session.origin) + encode_sdnv(session.number) + b"\0" + encode_sdnv(block.service)
         self.head_size = len(self._head) + 1
         self._serial = owner.rng.randrange(1, 1 << 14)
-        self._work: deque[Burst] = deque([Burst([(0, self.red)], 0, 0)] if self.red else [])
+        self._work: list[Burst] = [Burst([(0, self.red)], 0, 0)] if self.red else []
         self._green = self.red
         self._next_checkpoint = min(self.config.checkpoint_every or self.red, self.red)
         self._outstanding: dict[int, Checkpoint] = {}
@@ -182,8 +209,9 @@ class ExportSession:
         else:
             burst.ranges.pop()
             if not burst.ranges:
-                self._work.popleft()
-                self.sent = self.sent or (burst.depth == 0 and self.red == len(self._view))
+                del self._work[0]
+                if burst.depth == 0 and self.red == len(self._view):
+                    self._note_sent()
         return self.encode_red(start, stop, checkpoint), checkpoint
 
     def _next_green(self, room: int) -> tuple[bytes, None] | None:
@@ -192,10 +220,16 @@ class ExportSession:
         if length < 1:
             return None
         self._green = start + length
-        self.sent = self._green == len(self._view)
-        kind = GREEN_BLOCK_END if self.sent else GREEN
+        last = self._green == len(self._view)
+        if last:
+            self._note_sent()
+        kind = GREEN_BLOCK_END if last else GREEN
         data = self._view[start : self._green]
         return b"".join((_KINDS[kind], self._head, encode_sdnv(start), encode_sdnv(length), data)), None
+
+    def _note_sent(self) -> None:
+        self.sent = True
+        self._owner.gone.append(self)
 
     def on_report(self, report: ReportSegment, now: float) -> bool:
         """Take a report in; returns whether it was consistent. Its acknowledgement is the engine's affair.

@@ -67,6 +67,28 @@ class ImportSession:
         last: time of the latest segment.
     """
 
+    __slots__ = (
+        "_answers",
+        "_green_from",
+        "_lowers",
+        "_outstanding",
+        "_pieces",
+        "_primary_end",
+        "_ranges",
+        "_waiting",
+        "confirmed",
+        "delivered",
+        "held",
+        "id",
+        "last",
+        "link",
+        "next_report",
+        "owner",
+        "red",
+        "service",
+        "whole",
+    )
+
     def __init__(self, session: SessionId, link: Link, service: int, now: float, owner: Owner) -> None:
         self.id, self.link, self.service, self.owner = session, link, service, owner
         self.red: int | None = None

@@ -118,7 +118,9 @@ class Link:
         self._running.discard(pending)
 
     def expired(self, pending: Pending, now: float) -> None:
-        """A timer ended."""
+        """A timer ended; what the end of another one has settled meanwhile is left alone."""
+        if pending.done:
+            return
         self._running.discard(pending)
         name = f"{pending.name}_expiries"
         setattr(self.counters, name, getattr(self.counters, name) + 1)
@@ -142,13 +144,11 @@ class Link:
         else:
             level.append(session)
 
-    def replan(self, now: float, model: PeerModel | None = None) -> None:
+    def replan(self, now: float) -> None:
         """The plan has changed: compute the deadlines of all answers that can still be sent, and the next departure.
 
         What should have been answered before `now` keeps its deadline (RFC 5326 section 6.5), unless it had none.
         """
-        if model is not None:
-            self.model = model
         if not self.idle:
             self.wake = now
         for pending in self._running:

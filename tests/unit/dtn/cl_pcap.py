@@ -65,7 +65,7 @@ def dissect(path: Path, packets: list[bytes], *fields: str) -> list[dict[str, li
     for n, packet in enumerate(packets):
         records += (struct.pack("<IIII", n, 0, len(packet), len(packet)), packet)
     path.write_bytes(b"".join(records))
-    command = [tshark, "-r", str(path), "-T", "json"]
+    command = [tshark, "-2", "-r", str(path), "-T", "json"]
     for field in ("_ws.malformed", "_ws.expert.message", *fields):
         command += ["-e", field]
     output = subprocess.run(command, check=True, capture_output=True, timeout=60).stdout

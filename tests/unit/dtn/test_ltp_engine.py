@@ -749,3 +749,60 @@ def test_octets_of_any_kind_do_no_harm() -> None:
         assert engine.open_sessions()[1] <= 50
     assert engine.malformed > 100
     assert sum(engine.counters(2).received_segments) > 500
+
+
+def test_a_receiver_that_restarts_before_it_confirmed_gets_the_block_again() -> None:
+    world = world_of(confirm_after=None)
+    data = random.Random(3).randbytes(5000)
+    world.engines[1].send(2, data, 0.0)
+    world.run(until=150.0)
+    assert len(world.of(2, RedPartReceived)) == 1
+    fresh = LtpEngine(2, LtpConfig(timer_margin=MARGIN), random.Random(99))
+    fresh.add_peer(1, ConstantPeer(mtu=1000, owlt=OWLT, rate=1e9))
+    world.engines[2] = fresh
+    world.confirm_after = 0.0
+    world.run()
+    again = world.of(2, RedPartReceived)[1:]
+    assert [event.data for event in again if isinstance(event, RedPartReceived)] == [data]
+    assert len(world.of(1, ExportCompleted)) == 1
+    assert world.engines[1].open_sessions() == fresh.open_sessions() == (0, 0)
+
+
+def test_what_a_restarted_sender_left_behind_is_cleared() -> None:
+    world = world_of(lose=losing([0], 1))
+    world.engines[1].send(2, bytes(5000), 0.0)
+    world.run(until=50.0)
+    fresh = LtpEngine(1, LtpConfig(timer_margin=MARGIN, session_base=5000), random.Random(99))
+    fresh.add_peer(2, ConstantPeer(mtu=1000, owlt=OWLT, rate=1e9))
+    world.engines[1] = fresh
+    world.run(until=150.0)
+    assert world.engines[2].open_sessions() == (0, 1)
+    world.run()
+    assert world.engines[2].open_sessions() == (0, 0)
+    assert world.engines[2].held_bytes == 0
+    (event,) = world.of(2, ImportCancelled)
+    assert isinstance(event, ImportCancelled)
+    assert event.by_peer
+
+
+@pytest.mark.parametrize(("burst", "expected"), [(20.0, 121), (0.5, 14)])
+def test_a_late_wake_up_is_caught_up_with_as_far_as_the_burst_allows(burst: float, expected: int) -> None:
+    engine = LtpEngine(1, LtpConfig(pacing_burst=burst, datagram_overhead=0))
+    engine.add_peer(2, ConstantPeer(mtu=1000, rate=8e4, owlt=OWLT))
+    engine.send(2, bytes(1_000_000), 0.0)
+    count = 0
+    for now in (0.0, *(1.0 + n / 100 for n in range(11)), 12.0):
+        engine.advance(now)
+        count += len(engine.take_datagrams())
+    # 10 segments/s, with 1 s and 11 s between wake-ups: all are made up for, or half a second of each.
+    assert count == expected
+
+
+def test_timers_that_end_together_do_not_revive_what_one_of_them_cancelled() -> None:
+    config = LtpConfig(checkpoint_every=1000, checkpoint_limit=1, cancel_limit=1)
+    engine = sender(config)
+    engine.send(2, bytes(5000), 0.0)
+    assert sum(segment.kind in (1, 3) for segment in flush(engine)) > 3
+    assert [segment.kind for segment in flush(engine, 10 * OWLT)] == [12]
+    assert sum(isinstance(event, ExportCancelled) for event in engine.take_events()) == 1
+    assert engine.counters(2).checkpoint_expiries == 1

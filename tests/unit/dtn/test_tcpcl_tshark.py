@@ -68,6 +68,12 @@ def test_tshark_reads_what_the_engine_sends(tmp_path: Path) -> None:
     run(5.0)
     assert all(end.finished for end in ends)
     layers = dissect(tmp_path / "tcpcl.pcap", stream.packets, *FIELDS)
+    complaints = [text for layer in layers for text in layer.get("_ws.expert.message", []) if "XFER" in text]
+    # Both notes are about the refused transfer, which is not acknowledged (RFC 9174 section 5.2.4).
+    assert sorted(complaints) == [
+        "XFER_REFUSE has no related XFER_SEGMENT(s)",
+        "XFER_SEGMENT has no related XFER_ACK",
+    ]
     values = {name: [v for layer in layers for v in layer.get(name, [])] for name in FIELDS}
     assert {int(v, 0) for v in values["tcpcl.v4.mhdr.type"]} == {1, 2, 3, 4, 5, 6, 7}
     assert values["tcpcl.v4.sess_init.nodeid_data"] == ["ipn:1.0", "ipn:2.0"]
