@@ -16,7 +16,8 @@ LOCAL_NODE = (1 << 32) - 1
 """Node number of `ipn:!` (RFC 9758 section 3.4.2): the node that reads it, never sent."""
 _U32 = (1 << 32) - 1
 _TWO_ELEMENT_IPN = b"\x82\x02\x82"
-_IPN = re.compile(r"(?:(\d{1,10})\.)?(\d{1,20}|!)\.(\d{1,20})")
+_NUMBER = r"(0|[1-9][0-9]{0,19})"
+_IPN = re.compile(rf"(?:{_NUMBER}\.)?(?:{_NUMBER}|!)\.{_NUMBER}")
 _DTN = re.compile(r"//([!-.0-~]+)/([!-~]*)")
 
 
@@ -93,7 +94,7 @@ class Eid:
             raise BundleError(
                 Malformation.EID, f"{text!r} is no endpoint ID; write it as ipn:12.1 or dtn://node/service"
             )
-        node = LOCAL_NODE if match[2] == "!" else int(match[2])
+        node = LOCAL_NODE if match[2] is None else int(match[2])
         if match[1] is None and node > _U32:
             return Eid.ipn(node & _U32, int(match[3]), node >> 32)
         return Eid.ipn(node, int(match[3]), int(match[1] or 0))
