@@ -17,7 +17,7 @@ def _choose() -> str:
     for name in [wanted] if wanted else ["os_ken", "ryu"]:
         if importlib.util.find_spec(name) is not None:
             return name
-    raise ImportError(f"no OpenFlow stack: {wanted or 'neither os_ken nor ryu'} is installed; pip install os-ken")
+    raise ImportError(f"no OpenFlow stack: {wanted or 'os_ken or ryu'} is not installed; pip install os-ken")
 
 
 NAME = _choose()

@@ -94,6 +94,13 @@ class Controllers:
             self.request(segment, "PUT", "/plan", plan.encode())
         (self._folder() / "plan.json").write_text(plan)
 
+    def replace_clock(self, clock: MissionClock) -> None:
+        """Let both controllers follow another clock from now on."""
+        for segment in self.segments():
+            self.request(segment, "PUT", "/clock", json.dumps(asdict(clock)).encode())
+            settings = json.loads(self._settings(segment).read_text())
+            self._settings(segment).write_text(json.dumps({**settings, "clock": asdict(clock)}, indent=1))
+
     def wait_ready(self, segment: Segment) -> None:
         """Wait until every switch of the segment forwards by the plan.
 
