@@ -52,7 +52,8 @@ def test_kinds_of_endpoint() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "ipn:", "ipn:01.1", "ipn:\u0661.1", "ipn:1", "ipn:1.2.3.4", "ipn:-1.0", "ipn:0.5", "ipn:4294967296.1.1", f"ipn:1.{1 << 64}",
+        "ipn:01.1", "ipn:\u0661.1",
+        "", "ipn:", "ipn:1", "ipn:1.2.3.4", "ipn:-1.0", "ipn:0.5", "ipn:4294967296.1.1", f"ipn:1.{1 << 64}",
         "dtn:rover", "dtn:///x", "dtn://ro ver/", "dtn://r\u00f6ver/", f"dtn://{'n' * 2000}/", "http://x/", "imc:1.0",
     ],
 )  # fmt: skip
