@@ -207,48 +207,48 @@ def decode_segment(buffer: bytes | memoryview, position: int = 0) -> tuple[Segme
         SegmentError: when there is no well-formed segment of version 0 and a defined type.
     """
     view = memoryview(buffer)
-    size = len(view)
+    size = len(buffer)
     if position >= size:
         raise SegmentError("no octets")
-    kind = view[position]
+    kind = buffer[position]
     if kind > 15:
         raise SegmentError(f"LTP version {kind >> 4} is not 0")
     if kind not in KIND_NAMES:
         raise SegmentError(f"segment type {kind} is undefined")
-    origin, position = decode_sdnv(view, position + 1)
-    number, position = decode_sdnv(view, position)
+    origin, position = decode_sdnv(buffer, position + 1)
+    number, position = decode_sdnv(buffer, position)
     if position >= size:
         raise SegmentError("the segment ends inside its header")
-    session, counts = SessionId(origin, number), view[position]
+    session, counts = SessionId(origin, number), buffer[position]
     position += 1
     header: tuple[Extension, ...] = ()
     if counts >> 4:
         header, position = _extensions(view, position, counts >> 4)
     segment: Segment
     if kind < REPORT:
-        service, position = decode_sdnv(view, position)
-        offset, position = decode_sdnv(view, position)
-        length, position = decode_sdnv(view, position)
+        service, position = decode_sdnv(buffer, position)
+        offset, position = decode_sdnv(buffer, position)
+        length, position = decode_sdnv(buffer, position)
         checkpoint = report = 0
         if 0 < kind < GREEN:
-            checkpoint, position = decode_sdnv(view, position)
-            report, position = decode_sdnv(view, position)
+            checkpoint, position = decode_sdnv(buffer, position)
+            report, position = decode_sdnv(buffer, position)
         end = position + length
         if end > size:
             raise SegmentError(f"data of {length} octets does not fit the {size - position} left")
         segment = DataSegment(kind, session, service, offset, view[position:end], checkpoint, report, header)
         position = end
     elif kind == REPORT:
-        report, position = decode_sdnv(view, position)
-        checkpoint, position = decode_sdnv(view, position)
-        upper, position = decode_sdnv(view, position)
-        lower, position = decode_sdnv(view, position)
+        report, position = decode_sdnv(buffer, position)
+        checkpoint, position = decode_sdnv(buffer, position)
+        upper, position = decode_sdnv(buffer, position)
+        lower, position = decode_sdnv(buffer, position)
         if lower > upper:
             raise SegmentError(f"report scope [{lower}, {upper}) is empty")
         claims, position = _claims(view, position, lower, upper)
         segment = ReportSegment(session, report, checkpoint, upper, lower, claims, header)
     elif kind == REPORT_ACK:
-        report, position = decode_sdnv(view, position)
+        report, position = decode_sdnv(buffer, position)
         segment = ReportAckSegment(session, report, header)
     elif kind in (CANCEL_BY_SENDER, CANCEL_BY_RECEIVER):
         if position >= size:
