@@ -17,8 +17,11 @@ LABEL = "marsnet.lab"
 
 
 def ids() -> set[str]:
-    """Ids of the containers that carry a lab's label, running or not; none where no daemon answers."""
-    if not daemon.answers():
+    """Ids of the containers that carry a lab's label, running or not; none where no daemon answers this user."""
+    try:
+        if not daemon.answers():
+            return set()
+    except PermissionError:
         return set()
     filters = urllib.parse.quote(json.dumps({"label": [LABEL]}))
     _, body = daemon.request("GET", f"/containers/json?all=1&filters={filters}")

@@ -153,6 +153,10 @@ def _wait_ready(notify: socket.socket, pid: int) -> bool:
         os.close(pidfd)
 
 
+def _owned(record_file: Path, owner: Path) -> bool:
+    return record_file.exists() and json.loads(record_file.read_text())["owner"] == str(owner)
+
+
 def stop(owner: Path, run_dir: Path = RUN_DIR) -> bool:
     """Stops the Docker daemon that `ensure` started for this checkout; any other is left alone.
 
@@ -160,12 +164,12 @@ def stop(owner: Path, run_dir: Path = RUN_DIR) -> bool:
         whether one was stopped.
     """
     record_file = run_dir / "dockerd.json"
-    if not record_file.exists():
+    if not _owned(record_file, owner):
         return False
     with _locked(run_dir):
-        record = json.loads(record_file.read_text())
-        if record["owner"] != str(owner):
+        if not _owned(record_file, owner):
             return False
+        record = json.loads(record_file.read_text())
         record_file.unlink()
         pid = int(record["pid"])
         if process_started(pid) != record["started"]:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -125,3 +126,40 @@ def test_wheel_that_cannot_be_made_shows_why(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(images.subprocess, "run", fail)
     with pytest.raises(EnvironmentLacksError, match="wheels of a node could not be made: ERROR: no matching"):
         images._pip_wheel(["cbor2"], tmp_path, "a node")
+
+
+class FakeDocker:
+    """A client whose daemon holds node images, the newest first, of which some containers use one."""
+
+    def __init__(self, count: int, used: str) -> None:
+        self.there = [f"image{number}" for number in range(count)]
+        self.used, self.pruned = used, {}
+        self.images = self.containers = self
+
+    def list(self, **asked: Any) -> list[Any]:
+        if asked.get("all"):
+            return [SimpleNamespace(attrs={"Image": self.used})]
+        found = [
+            SimpleNamespace(id=name, attrs={"Created": f"2026-01-{31 - n:02d}"}) for n, name in enumerate(self.there)
+        ]
+        return sorted(found, key=lambda image: image.id)
+
+    def remove(self, name: str, **_: Any) -> None:
+        self.there.remove(name)
+
+    def prune(self, filters: dict[str, Any]) -> None:
+        self.pruned = filters
+
+
+def test_earlier_node_images_go_but_those_in_use_stay() -> None:
+    fake = FakeDocker(7, used="image5")
+    images._retire(fake)
+    assert fake.there == ["image0", "image1", "image2", "image3", "image5"]
+    assert fake.pruned["dangling"] is True, "no tagged image is ever pruned"
+    assert fake.pruned["label"] == ["marsnet.image.stage=program"]
+
+
+def test_all_images_go_but_those_in_use() -> None:
+    fake = FakeDocker(3, used="image1")
+    assert images.remove_images(fake) == 2
+    assert fake.there == ["image1"]
