@@ -356,6 +356,13 @@ int64_t fifo_fetch(store_t *s, fifo_t *f, int64_t now)
         int near = c == f->tail || c == f->tail->next;
         if (!near && s->st.ram_chunks - s->spares >= s->ram_limit - s->ram_limit / 8)
             return FAR; /* asked again when the chunks before it have gone */
+        chunk_t *spare = c->data ? NULL : s->spare;
+        if (spare) {
+            s->spare = spare->next;
+            s->spares--;
+            c->data = spare->data;
+            free(spare);
+        }
         if (!c->data && !(c->data = ram_take(s)))
             return FAR;
         if (!start_job(s, c, 0))
