@@ -162,7 +162,8 @@ class Containers:
 
     def all(self) -> list[Any]:
         """Every container that carries the lab's label, running or not."""
-        return list(self._client.containers.list(all=True, filters={"label": f"{spec.LABEL_LAB}={self.lab}"}))
+        filters = {"label": f"{spec.LABEL_LAB}={self.lab}"}
+        return list(self._client.containers.list(all=True, filters=filters, ignore_removed=True))
 
     def status(self) -> dict[tuple[str, str], str]:
         """Docker's word for the state of each container (`running`, `exited`, ...), by node and role."""
@@ -195,7 +196,7 @@ class Containers:
 def labs_with_containers(client: Any) -> dict[str, list[Any]]:
     """Every container of every lab on this machine, by lab."""
     found: dict[str, list[Any]] = {}
-    containers: Iterable[Any] = client.containers.list(all=True, filters={"label": spec.LABEL_LAB})
+    containers: Iterable[Any] = client.containers.list(all=True, filters={"label": spec.LABEL_LAB}, ignore_removed=True)
     for container in containers:
         found.setdefault(container.labels[spec.LABEL_LAB], []).append(container)
     return found

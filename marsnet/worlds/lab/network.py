@@ -13,7 +13,7 @@ from marsnet.worlds.lab import spec
 from marsnet.worlds.lab.mininet_library import Host, Intf, Link, Mininet
 from marsnet.worlds.lab.namespace import run
 from marsnet.worlds.lab.spec import LinkSpec, NodeSpec, Port
-from marsnet.worlds.lab.switches import Datapath, LabSwitch
+from marsnet.worlds.lab.switches import Datapath, LabSwitch, verify_ports
 
 LinkMaker = Callable[[Any, Any, LinkSpec, Port, Port], Any]
 """Joins two Mininet nodes at the two ports of a link and returns the Mininet link."""
@@ -58,6 +58,9 @@ def build(
 
     Every node gets `eth0` on its own switch. All nodes share one flat subnet and know each other's Ethernet addresses
     from the start, so that no broadcast ever has to cross space.
+
+    Raises:
+        EnvironmentLacksError: when a switch did not take an interface.
     """
     network = Mininet(controller=None, switch=LabSwitch, host=ContainerHost, link=Link, intf=Intf, build=False)
     switches: dict[str, LabSwitch] = {}
@@ -80,10 +83,16 @@ def build(
     network.build()
     for node in nodes:
         _finish_host(node, nodes, holder_pids[node.name])
-        host_side = f"{spec.switch_name(node.number)}-eth{spec.HOST_PORT}"
-        run("ethtool", "-K", host_side, *_OFFLOADS)
+        run("ethtool", "-K", _host_side(node), *_OFFLOADS)
     network.start()
+    expected = {port.interface: port.number for port in ports.values()}
+    verify_ports(runtime, expected | {_host_side(node): spec.HOST_PORT for node in nodes})
     return network
+
+
+def _host_side(node: NodeSpec) -> str:
+    """The interface of a node's switch that leads to the container."""
+    return f"{spec.switch_name(node.number)}-eth{spec.HOST_PORT}"
 
 
 def _finish_host(node: NodeSpec, nodes: Sequence[NodeSpec], holder_pid: int) -> None:

@@ -6,10 +6,11 @@ the machine's Open vSwitch, if it has one, never hears of the lab.
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,6 +70,27 @@ def start_daemons(runtime: Path) -> None:
         "other_config:n-revalidator-threads=1", "other_config:max-revalidator=100", env=env)  # fmt: skip
     run("ovs-vswitchd", socket, f"--pidfile={runtime}/ovs-vswitchd.pid", "--detach", "--no-chdir",
         f"--log-file={runtime}/ovs-vswitchd.log", "-vconsole:off", env=env)  # fmt: skip
+
+
+def verify_ports(runtime: Path, expected: Mapping[str, int]) -> None:
+    """Compare what the switch daemon has made with what was asked for; it reports no failure by itself.
+
+    Args:
+        runtime: the lab's runtime directory.
+        expected: interface to OpenFlow port number.
+
+    Raises:
+        EnvironmentLacksError: when an interface is missing or has another number, with the daemon's own words.
+    """
+    answer = json.loads(vsctl(runtime, "--format=json", "--columns=name,ofport,error", "list", "Interface"))
+    found = {name: (number, words) for name, number, words in answer["data"]}
+    for interface, number in expected.items():
+        actual, words = found.get(interface, (None, "it is not there"))
+        if actual != number:
+            raise EnvironmentLacksError(
+                f"Open vSwitch has {interface} as port {actual} instead of {number}: {words}",
+                fix=f"read {runtime}/ovs-vswitchd.log, and see 'marsnet doctor'",
+            )
 
 
 def settle_counters(runtime: Path) -> None:

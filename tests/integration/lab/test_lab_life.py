@@ -14,13 +14,13 @@ from conftest import LINKS, LabMaker, always, clock_now, ping, write_plan
 
 from marsnet.errors import EnvironmentLacksError, InputError
 from marsnet.worlds import images
-from marsnet.worlds.lab import Lab, LinkSpec, NodeSpec, down_by_label, inspect, labs, namespace, spec
+from marsnet.worlds.lab import Lab, LinkSpec, NodeSpec, down_by_label, inspect, labs, namespace, spec, switches
 
 pytestmark = pytest.mark.root
 
 
-def interfaces_outside() -> set[str]:
-    return {link["ifname"] for link in json.loads(namespace.run("ip", "-json", "link"))}
+def interfaces(*where: str) -> set[str]:
+    return {link["ifname"] for link in json.loads(namespace.run("ip", *where, "-json", "link"))}
 
 
 def marks_of(lab: str) -> dict[str, object]:
@@ -47,16 +47,19 @@ def network_inodes(lab: Lab) -> list[int]:
 
 
 def test_down_leaves_nothing_and_up_touches_nothing_outside(make_lab: LabMaker, tmp_path: Path) -> None:
-    before = interfaces_outside()
+    before = interfaces()
     lab = make_lab()
     lab.start_controllers(write_plan(tmp_path / "plan.json", always()), clock_now())
     inodes = network_inodes(lab)
-    assert interfaces_outside() == before
+    # Other programs may make interfaces meanwhile, so only those that the lab has inside count.
+    inside = interfaces("-n", lab.namespace)
+    assert {"mgmt", "s1-eth1", "s300-eth2", "m300"} <= inside
+    assert not (interfaces() - before) & inside
     assert len(namespace.processes_in(inodes)) > len(lab.nodes)
     assert down_by_label(lab.name)
     assert marks_of(lab.name) == NOTHING
     assert namespace.processes_in(inodes) == []
-    assert interfaces_outside() == before
+    assert not (interfaces() - before) & inside
     assert not down_by_label(lab.name)
 
 
@@ -92,7 +95,7 @@ sys.stdin.read()
 @pytest.mark.parametrize("moment", ["links", "up", "prometheus"])
 def test_after_kill_9_of_the_runner_the_label_is_enough(moment: str, image: str, tmp_path: Path) -> None:
     name = f"killed-{moment}-{os.getpid()}"
-    before = interfaces_outside()
+    before = interfaces()
     with subprocess.Popen(
         [sys.executable, "-c", RUNNER, name, str(Path(__file__).parent), image, str(tmp_path)],
         stdin=subprocess.PIPE,
@@ -110,7 +113,7 @@ def test_after_kill_9_of_the_runner_the_label_is_enough(moment: str, image: str,
     assert found.processes > 0
     assert found.complete == (moment != "links")
     assert marks_of(name) == NOTHING
-    assert interfaces_outside() == before
+    assert not (interfaces() - before) & {"mgmt", "s1", "s1-eth1", "s2-eth1", "m1", "m2"}
 
 
 def test_up_again_with_the_same_topology_does_nothing(
@@ -132,6 +135,34 @@ def test_up_with_another_topology_says_what_to_do(make_lab: LabMaker, nodes: lis
     with pytest.raises(InputError, match=f"up with another topology; take it down first: marsnet down {lab.name}"):
         other.up()
     assert inspect(lab.name).complete
+
+
+def test_a_lab_that_lost_a_holder_says_so_and_can_be_taken_down(
+    make_lab: LabMaker, nodes: list[NodeSpec], tmp_path: Path
+) -> None:
+    lab = make_lab()
+    holder = lab.containers.holder("mro")
+    holder.kill()
+    holder.wait()
+    status = inspect(lab.name)
+    assert not status.complete
+    assert {node.name: node.network for node in status.nodes}["mro"] == "exited"
+    again = Lab(lab.name, nodes, LINKS, run_dir=tmp_path, delay_line=False)
+    with pytest.raises(
+        InputError, match=f"half there: parts of it are gone; clear it away first: marsnet down {lab.name}"
+    ):
+        again.up()
+    assert down_by_label(lab.name)
+    assert marks_of(lab.name) == NOTHING
+
+
+def test_a_port_that_open_vswitch_did_not_make_is_noticed(make_lab: LabMaker) -> None:
+    lab = make_lab()
+    switches.verify_ports(lab.runtime, {"s1-eth1": 1, "s2-eth3": 3})
+    with pytest.raises(EnvironmentLacksError, match="s2-eth3 as port 3 instead of 4"):
+        switches.verify_ports(lab.runtime, {"s2-eth3": 4})
+    with pytest.raises(EnvironmentLacksError, match="s9-eth1 as port None instead of 1: it is not there"):
+        switches.verify_ports(lab.runtime, {"s9-eth1": 1})
 
 
 def test_an_image_that_does_not_exist_leaves_nothing(tmp_path: Path) -> None:
