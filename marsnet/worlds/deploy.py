@@ -12,7 +12,7 @@ from typing import Any
 
 from marsnet.clock import MissionClock
 from marsnet.dtn.node.config import NeighbourConfig
-from marsnet.errors import InputError
+from marsnet.errors import InputError, RunInvalidError
 from marsnet.links.client import DelayLineClient
 from marsnet.model.topology import Hub, Station
 from marsnet.plan.files import write_plan
@@ -25,8 +25,10 @@ from marsnet.worlds.spec import Frames, RunSpec, node_configs
 
 HICCUP = 0.2
 """Host seconds that a node's process may be late on a busy machine; LTP's timers allow for it."""
-LEAD = 3.0
+LEAD = 5.0
 """Host seconds between the decision on the clock's origin and mission time 0, in which controllers install flows."""
+_SPARE = 1.0
+"""Host seconds that must be left for telling the nodes the clock."""
 STATE = "/var/lib/marsnet"
 _PATIENCE = 10
 """Host seconds that a node gets to end."""
@@ -173,20 +175,46 @@ def _load(client: DelayLineClient, channel: Channel, ends: tuple[str, str]) -> N
     client.receiver_down(channel.link, direction, channel.deaf)
 
 
+def _await_ready(lab: Lab, node: str) -> None:
+    """Follow a node's log until it says that it is ready.
+
+    Raises:
+        RunInvalidError: it ended instead, with the end of its log.
+    """
+    lines: list[str] = []
+    for line in lab.containers.node(node).logs(stream=True, follow=True):
+        lines.append(line.decode(errors="replace").rstrip())
+        if lines[-1] == f"node {node} ready":
+            return
+    raise RunInvalidError(f"node {node!r} ended before it was ready: " + " | ".join(lines[-5:]))
+
+
 def _start(spec: RunSpec, lab: Lab, say: Say) -> Deployment:
-    clock = MissionClock(spec.plan.epoch, spec.rate, time.monotonic() + LEAD)
-    say("links")
-    for channel in channels(spec, clock):
-        link = lab.links[channel.link]
-        _load(lab.client, channel, (link.a, link.b))
-    say("controllers")
-    lab.start_controllers(spec.folder / "plan.json", clock)
     say("prometheus")
     lab.start_prometheus()
     prometheus = lab.forward(f"127.0.0.1:{lab_spec.PROMETHEUS_PORT}")
     say("nodes")
+    in_parallel(lambda name: _await_ready(lab, name), list(lab.nodes))
+    lead = LEAD
+    while True:
+        began = time.monotonic()
+        clock = MissionClock(spec.plan.epoch, spec.rate, began + lead)
+        say("links")
+        for channel in channels(spec, clock):
+            link = lab.links[channel.link]
+            _load(lab.client, channel, (link.a, link.b))
+        say("controllers")
+        lab.start_controllers(spec.folder / "plan.json", clock)
+        if clock.now() < -_SPARE * spec.rate:
+            break
+        # A busy machine: nobody may start after mission time 0, so the origin is moved and the schedules made anew.
+        for segment in lab.controllers.segments():
+            lab.stop_controller(segment)
+        lead = 2 * (time.monotonic() - began)
     deployment = Deployment(lab, clock, spec.folder, prometheus)
     body = json.dumps(asdict(clock)).encode()
-    for node in lab.nodes:
-        deployment.node_request(node, "/clock", method="PUT", body=body)
+    in_parallel(lambda node: deployment.node_request(node, "/clock", method="PUT", body=body), list(lab.nodes))
+    if clock.now() > 0:
+        raise RunInvalidError("the nodes were told the mission clock after it had started: the machine is too busy")
+    say("waiting for mission time 0")
     return deployment

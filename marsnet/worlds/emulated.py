@@ -137,8 +137,8 @@ def _links(deployment: Deployment) -> tuple[list[Frames], dict[str, float], list
         for name, figures in link["directions"].items()
     ]
     fidelity = {
-        "link_lateness_p99": max(figures["lateness_p99_ns"] for _, figures in directions) * 1e-9,
-        "link_lateness_max": max(figures["lateness_max_ns"] for _, figures in directions) * 1e-9,
+        "link_lateness_p99": max(figures["lateness_p99_ns"] or 0 for _, figures in directions) * 1e-9,
+        "link_lateness_max": max(figures["lateness_max_ns"] or 0 for _, figures in directions) * 1e-9,
         "ring_drops": float(sum(figures["ring_drops"] for _, figures in directions)),
         "clock_steps": float(max(figures["clock_steps"] for _, figures in directions)),
         "steal": stats["steal"] or 0.0,
