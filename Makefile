@@ -46,14 +46,14 @@ endif
 
 lint: setup-unit ## ruff, mypy and the arrows between the rooms
 	@$(BIN)/ruff check -q .
-	@$(BIN)/ruff format -q --check .
+	@$(BIN)/ruff format -q --check --exclude '*.md' .
 	@$(BIN)/mypy
 	@MYPYPATH=scripts $(BIN)/mypy --strict scripts
 	@$(BIN)/lint-imports
 
 format: setup-unit ## let ruff lay out the code
 	@$(BIN)/ruff check -q --fix .
-	@$(BIN)/ruff format -q .
+	@$(BIN)/ruff format -q --exclude '*.md' .
 
 bench: setup ## measurements of links, nodes and controllers
 	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
