@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from marsnet.dtn.ltp.core import Core
 from marsnet.dtn.ltp.events import GreenSegmentReceived, ImportCancelled, RedPartReceived
-from marsnet.dtn.ltp.imports import ImportSession, MiscoloredError, full_report
+from marsnet.dtn.ltp.imports import MAX_REPORTS, ImportSession, MiscoloredError, full_report
 from marsnet.dtn.ltp.link import Link
 from marsnet.dtn.ltp.segments import (
     CANCEL_BY_RECEIVER,
@@ -77,6 +77,9 @@ class Importer:
             self._deliver(block, now)
         if segment.kind:
             block.on_checkpoint(segment, now)
+            if block.reports > MAX_REPORTS:
+                self._cancel(block, CancelReason.CYCLES, now, tell=not block.delivered)
+                return
         self._finish(block)
 
     def on_green(self, segment: DataSegment, link: Link, now: float) -> None:

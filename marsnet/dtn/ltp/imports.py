@@ -18,6 +18,9 @@ from marsnet.dtn.ltp.segments import (
     encode_segment,
 )
 
+MAX_REPORTS = 8192
+"""Reports that one session may cause, so that a peer that invents checkpoints cannot fill the memory."""
+
 
 class Owner(Protocol):
     """The engine, as a session sees it."""
@@ -110,6 +113,11 @@ class ImportSession:
     def complete(self) -> bool:
         """Whether the whole red part is here."""
         return self._ranges.total == self.red
+
+    @property
+    def reports(self) -> int:
+        """Report segments made so far."""
+        return len(self._lowers)
 
     @property
     def finished(self) -> bool:

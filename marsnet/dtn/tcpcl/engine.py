@@ -36,6 +36,9 @@ from marsnet.dtn.tcpcl.messages import (
 )
 from marsnet.dtn.tcpcl.transfers import Inbound, Outbound
 
+MAX_ANSWERS = 1 << 16
+"""Messages that may wait for a connection that takes no more, before reading from it pauses."""
+
 
 class State(Enum):
     """Where a session is."""
@@ -132,8 +135,8 @@ class TcpclEngine:
 
     @property
     def congested(self) -> bool:
-        """Whether the caller should stop reading until more transfers are confirmed."""
-        return self._inbound.unconfirmed > self.config.max_unconfirmed
+        """Whether the caller should stop reading, until more transfers are confirmed or more answers are written."""
+        return self._inbound.unconfirmed > self.config.max_unconfirmed or len(self._control) >= MAX_ANSWERS
 
     # For the connection
 

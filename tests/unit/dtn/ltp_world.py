@@ -36,7 +36,7 @@ class World:
         self._serial = 0
         self.events = {engine: [] for engine in self.engines}
 
-    def at(self, when: float, action: Callable[[], None]) -> None:
+    def at(self, when: float, action: Callable[[], object]) -> None:
         self._push(when, -1, -1, action)
 
     def _push(self, when: float, target: int, source: int, what: object) -> None:

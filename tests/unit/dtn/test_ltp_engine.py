@@ -806,3 +806,16 @@ def test_timers_that_end_together_do_not_revive_what_one_of_them_cancelled() -> 
     assert [segment.kind for segment in flush(engine, 10 * OWLT)] == [12]
     assert sum(isinstance(event, ExportCancelled) for event in engine.take_events()) == 1
     assert engine.counters(2).checkpoint_expiries == 1
+
+
+def test_a_peer_that_floods_checkpoints_cannot_fill_the_memory() -> None:
+    engine = receiver()
+    for n in range(9000):
+        engine.receive(red(0, b"x", 1, checkpoint=n + 1), 0.0)
+        engine.advance(0.0)
+        engine.take_datagrams()
+        if not engine.open_sessions()[1]:
+            break
+    assert n == 8192
+    assert engine.take_events() == [ImportCancelled(1, SessionId(1, 5), CancelReason.CYCLES, False)]
+    assert engine.held_bytes == 0

@@ -30,9 +30,9 @@ def conversation() -> World:
     for size, red in ((50_000, 50_000), (5000, 2000), (3000, 0), (10, 10)):
         engines[1].send(2, rng.randbytes(size), 0.0, red_length=red)
     doomed = engines[1].send(2, bytes(5000), 0.0)
-    world.at(7.0, lambda: engines[1].cancel(doomed, world.now) and None)
+    world.at(7.0, lambda: engines[1].cancel(doomed, world.now))
     for n in range(8):
-        world.at(500.0, lambda n=n: engines[1].send(2, bytes(3000 + n), world.now) and None)  # type: ignore[misc]
+        world.at(500.0, lambda n=n: engines[1].send(2, bytes(3000 + n), world.now))  # type: ignore[misc]
     world.run()
     return world
 

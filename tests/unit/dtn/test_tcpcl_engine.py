@@ -596,6 +596,17 @@ def test_octets_that_come_with_the_end_of_the_handshake_are_read() -> None:
     assert engine.take_events() == [SessionEstablished("a", 0, 1, 1, True)]
 
 
+def test_a_peer_that_writes_and_does_not_read_is_not_read_either() -> None:
+    engine = established()
+    segment = encode_segment_head(0, 0, 0)
+    engine.receive(encode_segment_head(2, 0, 0) + segment * 65_534, 0.0)
+    assert not engine.congested
+    engine.receive(segment, 0.0)
+    assert engine.congested
+    engine.data_to_send(0.0)
+    assert not engine.congested
+
+
 def test_congestion_is_told_and_ends_with_the_confirmation() -> None:
     engine = established(replace(CONFIG, max_unconfirmed=100))
     for transfer in range(2):
