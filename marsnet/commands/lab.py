@@ -30,12 +30,23 @@ def up(
     folder: Annotated[Path, typer.Option("--output", help="Folder for configurations, stores and logs.")] = Path(
         "runs/labs"
     ),
+    prometheus: Annotated[
+        str | None,
+        typer.Option("--prometheus", help="Where its Prometheus listens; default: 127.0.0.1:9090, or a free port."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Bring a topology up as a lab without traffic, on its contact plan, and leave it up. Idempotent."""
     console = Console(highlight=False, stderr=as_json)
     name, built = bring_up(
-        file, start, quantity(duration, "time"), rate, lab, folder, lambda step: console.print(f"setting up: {step}")
+        file,
+        start,
+        quantity(duration, "time"),
+        rate,
+        lab,
+        folder,
+        lambda step: console.print(f"setting up: {step}"),
+        prometheus,
     )
     status = inspect_lab(name)
     if as_json:

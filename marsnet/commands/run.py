@@ -35,6 +35,10 @@ def run(
     without_faults: Annotated[bool, typer.Option("--no-faults", help="Leave the scenario's faults out.")] = False,
     lab: Annotated[str | None, typer.Option("--lab", help="Name of the lab; default: the scenario's name.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the lab up after the run.")] = False,
+    prometheus: Annotated[
+        str | None,
+        typer.Option("--prometheus", help="Where its Prometheus listens; default: 127.0.0.1:9090, or a free port."),
+    ] = None,
     output: Annotated[Path, typer.Option("--output", help="Folder that run folders are made in.")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as one JSON object.")] = False,
 ) -> None:
@@ -55,7 +59,7 @@ def run(
             rate=rate,
             seed=seed,
             without_faults=without_faults,
-            options=EmulatedOptions(lab=lab, keep=keep),
+            options=EmulatedOptions(lab=lab, keep=keep, prometheus=prometheus),
             planning=bar.planning,
             progress=bar.running,
         )
@@ -132,6 +136,9 @@ class _Bar:
 
     def running(self, share: float, state: str) -> None:
         """The run has come so far."""
+        if "http://" in state:
+            self._console.print(state.removeprefix("setting up: "))
+            return
         self._bar.update(self._task, completed=_PLANNING + (1 - _PLANNING) * share, state=state)
         tenth = int(10 * share)
         if not self._console.is_terminal and tenth > self._told:

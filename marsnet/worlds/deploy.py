@@ -21,6 +21,7 @@ from marsnet.worlds.images import ensure_node_image
 from marsnet.worlds.lab import Lab, Limits, LinkSpec, NodeSpec, web
 from marsnet.worlds.lab import spec as lab_spec
 from marsnet.worlds.lab.containers import in_parallel
+from marsnet.worlds.lab.services import ServiceError
 from marsnet.worlds.spec import Frames, RunSpec, node_configs
 
 HICCUP = 0.2
@@ -94,14 +95,21 @@ def lab_of(spec: RunSpec, name: str, image: str) -> Lab:
     return Lab(name, nodes, links, run_dir=spec.folder, run=spec.folder.name)
 
 
-def deploy(spec: RunSpec, name: str, say: Say) -> Deployment:
+def deploy(spec: RunSpec, name: str, say: Say, prometheus: str | None = None) -> Deployment:
     """Bring everything up and start the mission clock.
 
     Returns when all processes know the clock; mission time 0 may still be ahead.
 
+    Args:
+        spec: the run.
+        name: of the lab.
+        say: told each step.
+        prometheus: host and port of this machine at which its Prometheus is to be reached; by default port 9090 of the
+            loopback, or a free one where that is taken.
+
     Raises:
         EnvironmentLacksError: the machine lacks something.
-        InputError: a lab of that name is up already.
+        InputError: a lab of that name is up already, or the address is not to be had.
     """
     say("images")
     lab = lab_of(spec, name, ensure_node_image(progress=say))
@@ -109,7 +117,7 @@ def deploy(spec: RunSpec, name: str, say: Say) -> Deployment:
     if not lab.up(say):
         raise InputError(f"lab {name!r} is up already", remedy=f"take it down first: marsnet down {name}")
     try:
-        return _start(spec, lab, say)
+        return _start(spec, lab, say, prometheus)
     except BaseException:
         lab.down()
         raise
@@ -175,6 +183,16 @@ def _load(client: DelayLineClient, channel: Channel, ends: tuple[str, str]) -> N
     client.receiver_down(channel.link, direction, channel.deaf)
 
 
+def _forward(lab: Lab, listen: str | None) -> str:
+    inside = f"127.0.0.1:{lab_spec.PROMETHEUS_PORT}"
+    try:
+        return lab.forward(inside, listen or inside)
+    except ServiceError:
+        if listen is not None:
+            raise InputError(f"cannot listen on {listen!r}", remedy="give a free address of this machine") from None
+        return lab.forward(inside)
+
+
 def _await_ready(lab: Lab, node: str) -> None:
     """Follow a node's log until it says that it is ready.
 
@@ -189,10 +207,11 @@ def _await_ready(lab: Lab, node: str) -> None:
     raise RunInvalidError(f"node {node!r} ended before it was ready: " + " | ".join(lines[-5:]))
 
 
-def _start(spec: RunSpec, lab: Lab, say: Say) -> Deployment:
+def _start(spec: RunSpec, lab: Lab, say: Say, listen: str | None) -> Deployment:
     say("prometheus")
     lab.start_prometheus()
-    prometheus = lab.forward(f"127.0.0.1:{lab_spec.PROMETHEUS_PORT}")
+    prometheus = _forward(lab, listen)
+    say(f"prometheus at http://{prometheus}")
     say("nodes")
     in_parallel(lambda name: _await_ready(lab, name), list(lab.nodes))
     lead = LEAD

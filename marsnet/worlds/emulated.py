@@ -29,10 +29,12 @@ class EmulatedOptions:
     Attributes:
         lab: its name; the scenario's name when None.
         keep: leave it up afterwards.
+        prometheus: host and port of this machine at which its Prometheus is to be reached; None for the default.
     """
 
     lab: str | None = None
     keep: bool = False
+    prometheus: str | None = None
 
 
 def missing_for_emulation() -> EnvironmentLacksError | None:
@@ -60,7 +62,8 @@ def run_emulated(spec: RunSpec, options: EmulatedOptions, progress: Progress | N
     """
     tell = progress or (lambda share, state: None)
     began = time.monotonic()
-    deployment = deploy(spec, lab_name(spec, options), lambda step: tell(0.0, f"setting up: {step}"))
+    name = lab_name(spec, options)
+    deployment = deploy(spec, name, lambda step: tell(0.0, f"setting up: {step}"), options.prometheus)
     try:
         interrupted = not _drive(spec, deployment, tell)
         return _observe(spec, deployment, interrupted, began)
@@ -111,6 +114,9 @@ def _observe(spec: RunSpec, deployment: Deployment, interrupted: bool, began: fl
     lateness = [s["lateness"]["p99"] for s in statuses.values() if s is not None]
     fidelity["node_lateness_p99"] = max(lateness, default=0.0)
     fidelity["nodes_asked"] = float(len(lateness))
+    up = [float(series["value"][1]) for series in lab.query("up")]
+    fidelity["targets_scraped"] = sum(up)
+    fidelity["targets_down"] = len(up) - sum(up)
     deployment.stop_nodes()
     folders = {node: deployment.node_folder(node) for node in lab.nodes}
     files = [folder / "ledger.jsonl" for folder in folders.values()]

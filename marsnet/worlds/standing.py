@@ -29,7 +29,14 @@ _FACTS = "standing.json"
 
 
 def bring_up(
-    topology_file: Path, start: str, duration: float, rate: float, lab: str | None, parent: Path, say: Say
+    topology_file: Path,
+    start: str,
+    duration: float,
+    rate: float,
+    lab: str | None,
+    parent: Path,
+    say: Say,
+    prometheus: str | None = None,
 ) -> tuple[str, bool]:
     """Bring a topology up on its contact plan, without traffic.
 
@@ -41,6 +48,7 @@ def bring_up(
         lab: name of the lab; the topology's when None.
         parent: folder for configurations, stores and logs of labs.
         say: told each step.
+        prometheus: as for `deploy`.
 
     Returns:
         Name of the lab, and whether it was built now; False when it was up already, just so.
@@ -69,7 +77,7 @@ def bring_up(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     write_plan(plan, folder / "plan.json")
-    deployment = deploy(RunSpec(scenario, topology, plan, (), 1, rate, folder), name, say)
+    deployment = deploy(RunSpec(scenario, topology, plan, (), 1, rate, folder), name, say, prometheus)
     deployment.lab.leave()
     facts.write_text(json.dumps(wish | {"clock": asdict(deployment.clock)}))
     return name, True
