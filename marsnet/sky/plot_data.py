@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from datetime import datetime
@@ -140,6 +141,39 @@ def rate_curves(plan: ContactPlan) -> list[Curve]:
         time, value = _broken(values[:, 0], values[:, 1], values[:, 2], values[:, 2])
         curves.append(Curve(f"{source} > {target}", source, time, value))
     return curves
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Curves that share an axis.
+
+    Attributes:
+        title: what they show, with its unit.
+        curves: in base units.
+        unit: what base units are multiplied by.
+        scale: `linear` or `log`.
+    """
+
+    title: str
+    curves: list[Curve]
+    unit: float
+    scale: str
+
+
+def panels(plan: ContactPlan) -> list[Panel]:
+    """What is drawn over time below the contacts; panels without a curve are left out."""
+    far, near = light_time_curves(plan)
+    found = (
+        Panel("light time between the planets, minutes", far, 1 / 60, "linear"),
+        Panel("light time around Mars, milliseconds", near, 1e3, "linear"),
+        Panel("rate, bit/s", rate_curves(plan), 1.0, "log"),
+    )
+    return [panel for panel in found if panel.curves]
+
+
+def colours(plan: ContactPlan) -> dict[str, str]:
+    """A colour for every node."""
+    return dict(zip(plan.nodes, itertools.cycle(NODE_COLOURS), strict=False))
 
 
 def _broken(start: Array, end: Array, first: Array, last: Array) -> tuple[Array, Array]:

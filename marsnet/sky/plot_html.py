@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -56,16 +55,7 @@ def _text(name: str) -> str:
 
 def _over_time(plan: ContactPlan, title: str) -> Any:
     rows = plot_data.lanes(plan)
-    far, near = plot_data.light_time_curves(plan)
-    panels = [
-        (curves, name, unit, scale)
-        for curves, name, unit, scale in (
-            (far, "light time between the planets, minutes", 1 / 60, "linear"),
-            (near, "light time around Mars, milliseconds", 1e3, "linear"),
-            (plot_data.rate_curves(plan), "rate, bit/s", 1.0, "log"),
-        )
-        if curves
-    ]
+    panels = plot_data.panels(plan)
     heights = [max(_LANE * len(rows), 120), *(_PANEL for _ in panels)]
     total = sum(heights)
     figure = make_subplots(
@@ -74,19 +64,19 @@ def _over_time(plan: ContactPlan, title: str) -> Any:
         shared_xaxes=True,
         row_heights=[height / total for height in heights],
         vertical_spacing=_GAP / (total + _GAP * len(panels)),
-        subplot_titles=["contacts, at the transmitter", *(name for _, name, _, _ in panels)],
+        subplot_titles=["contacts, at the transmitter", *(panel.title for panel in panels)],
     )
     for trace in _bars(plan, rows):
         figure.add_trace(trace, row=1, col=1)
     figure.update_yaxes(
         row=1, col=1, autorange="reversed", tickvals=list(range(len(rows))), ticktext=[lane.label for lane in rows]
     )
-    colours = dict(zip(plan.nodes, itertools.cycle(plot_data.NODE_COLOURS), strict=False))
+    colours = plot_data.colours(plan)
     named: set[str] = set()
-    for number, (curves, _, unit, scale) in enumerate(panels, start=2):
-        for curve in curves:
-            figure.add_trace(_line(plan, curve, unit, colours, named), row=number, col=1)
-        figure.update_yaxes(row=number, col=1, type=scale)
+    for number, panel in enumerate(panels, start=2):
+        for curve in panel.curves:
+            figure.add_trace(_line(plan, curve, panel.unit, colours, named), row=number, col=1)
+        figure.update_yaxes(row=number, col=1, type=panel.scale)
     ends = plot_data.instants(plan, np.array([plan.start, plan.end])).astype(str)
     figure.update_xaxes(range=list(ends), showticklabels=True)
     figure.update_layout(
@@ -148,7 +138,7 @@ def _views(plan: ContactPlan, topology: Topology, base_dir: Path) -> Any:
             "Earth and Mars from above the ecliptic, au (filled: start, open: end)",
         ],
     )
-    colours = dict(zip(plan.nodes, itertools.cycle(plot_data.NODE_COLOURS), strict=False))
+    colours = plot_data.colours(plan)
     figure.add_shape(
         type="circle",
         x0=-_MARS,

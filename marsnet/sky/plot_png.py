@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from marsnet.errors import InputError
 from marsnet.model.topology import Topology
 from marsnet.plan.types import ContactPlan
 from marsnet.sky import plot_data
-from marsnet.sky.plot_data import Curve, Lane
+from marsnet.sky.plot_data import Lane, Panel
 
 _DPI = 120
 _WIDTH = 15.0
@@ -36,27 +35,18 @@ def draw(plan: ContactPlan, path: Path, topology: Topology | None, base_dir: Pat
         InputError: when the file cannot be written.
     """
     rows = plot_data.lanes(plan)
-    far, near = plot_data.light_time_curves(plan)
-    panels = [
-        (curves, title, unit, scale)
-        for curves, title, unit, scale in (
-            (far, "light time between the planets, minutes", 1 / 60, "linear"),
-            (near, "light time around Mars, milliseconds", 1e3, "linear"),
-            (plot_data.rate_curves(plan), "rate, bit/s", 1.0, "log"),
-        )
-        if curves
-    ]
+    panels = plot_data.panels(plan)
     heights = [max(_LANE * len(rows), 1.0), *(_PANEL for _ in panels), *((_VIEW,) if topology is not None else ())]
     figure = Figure(figsize=(_WIDTH, sum(heights) + 0.55 * len(heights) + 0.6), layout="constrained")
     FigureCanvasAgg(figure)
     name = plan.meta.get("topology", "contact plan")
     figure.suptitle(f"{name} from {plan.epoch}", x=0.01, ha="left", fontsize=13, weight="bold")
     grid = figure.add_gridspec(len(heights), 2, height_ratios=heights)
-    colours = dict(zip(plan.nodes, itertools.cycle(plot_data.NODE_COLOURS), strict=False))
+    colours = plot_data.colours(plan)
     gantt = figure.add_subplot(grid[0, :])
     _gantt(gantt, plan, rows)
-    for number, (curves, title, unit, scale) in enumerate(panels, start=1):
-        _curves(figure.add_subplot(grid[number, :], sharex=gantt), plan, curves, title, unit, scale, colours)
+    for number, panel in enumerate(panels, start=1):
+        _curves(figure.add_subplot(grid[number, :], sharex=gantt), plan, panel, colours)
     if topology is not None:
         _mars(figure.add_subplot(grid[-1, 0]), plan, topology, base_dir, colours)
         _planets(figure.add_subplot(grid[-1, 1]), plan)
@@ -94,23 +84,21 @@ def _gantt(axes: Any, plan: ContactPlan, rows: list[Lane]) -> None:
     _time_axis(axes, plan)
 
 
-def _curves(
-    axes: Any, plan: ContactPlan, curves: list[Curve], title: str, unit: float, scale: str, colours: dict[str, str]
-) -> None:
+def _curves(axes: Any, plan: ContactPlan, panel: Panel, colours: dict[str, str]) -> None:
     named: set[str] = set()
-    for curve in curves:
+    for curve in panel.curves:
         axes.plot(
             plot_data.instants(plan, curve.time),
-            curve.value * unit,
+            curve.value * panel.unit,
             color=colours.get(curve.source, "0.4"),
             linewidth=1.4,
             solid_capstyle="butt",
             label="_" if curve.source in named else f"from {curve.source}",
         )
         named.add(curve.source)
-    axes.set_yscale(scale)
+    axes.set_yscale(panel.scale)
     axes.grid(color="0.9", linewidth=0.6)
-    axes.set_title(title, loc="left", fontsize=10)
+    axes.set_title(panel.title, loc="left", fontsize=10)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
     _time_axis(axes, plan)
 
