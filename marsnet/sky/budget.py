@@ -33,6 +33,10 @@ _LEAST_ELEVATION = 3.0  # Below it the flat atmosphere of the cosecant law overs
 _SIN_10 = math.sin(math.radians(10.0))
 
 
+LEAST_RATE = 1.0
+"""bit/s; a link that carries less does not close. Deep-space receivers stop at a few bits per second."""
+
+
 @dataclass(frozen=True)
 class Code:
     """What a channel code needs.
@@ -136,9 +140,9 @@ class DirectedBudget:
         clear, loss = self._sun(sun)
         ber = np.zeros(distance.shape)
         if self.fixed is not None:
-            return clear * self.fixed, ber, loss
+            return _usable(clear * self.fixed), ber, loss
         closing = self._closing_rate(distance, elevation)
-        rate = self._allowed(clear * closing)
+        rate = _usable(self._allowed(clear * closing))
         if self._has_budget:
             ber = self._error_rate(closing, rate)
         return rate, ber, loss
@@ -273,6 +277,11 @@ class DirectedBudget:
             BudgetItem(f"threshold Eb/N0, {self._sender.coding}", -CODES[self._sender.coding].threshold, "dB"),
             BudgetItem("margin", -self._sender.margin, "dB"),
         ]
+
+
+def _usable(rate: Array) -> Array:
+    """Rates with zero in place of what no receiver locks on to."""
+    return np.where(rate >= LEAST_RATE, rate, 0.0)
 
 
 class _Term(NamedTuple):

@@ -141,6 +141,14 @@ def test_the_sun_takes_rate_and_frames_between_two_angles() -> None:
     assert list(loss) == pytest.approx([0.4, 0.4, 0.2, 0, 0])
 
 
+def test_a_link_that_carries_less_than_a_bit_per_second_does_not_close() -> None:
+    faint, lost = budget().rate(np.array([2000.0, 3000.0]) * AU)[0]
+    assert 1 <= faint < 2
+    assert lost == 0
+    near = budget(link={"rate": "1 kbit/s"}, sep={"cut": "2 deg", "clear": "6 deg"})
+    assert list(near.rate(AU, None, np.array([2.003, 2.01]))[0]) == pytest.approx([0.0, 2.5])
+
+
 def test_stated_rates_replace_the_budget() -> None:
     assert budget(link={"rate": "3 Mbit/s"}).rate(9 * AU)[0] == 3e6
     assert budget(link={"rate": "3 Mbit/s"}, up=True).rate(9 * AU)[0] == 3e6
