@@ -48,6 +48,6 @@ def test_the_status_is_passed_on(port: int) -> None:
 
 
 def test_a_body_beyond_all_bounds_is_refused_unread(port: int) -> None:
-    status, answer = ask(port, "PUT", "/plan", **{"Content-Length": str(2**40)})
+    status, answer = ask(port, "PUT", "/plan", b"", **{"Content-Length": str(2**40)})
     assert status == 413
     assert str(2**40) in answer["error"]
