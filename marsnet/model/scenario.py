@@ -199,7 +199,9 @@ class Scenario(Strict):
     start: Utc
     duration: PositiveDuration
     seed: int = Field(default=1, ge=0, lt=2**63)
-    rate: float | None = Field(default=None, gt=0, description="mission seconds per host second; default: see docs")
+    rate: float | None = Field(
+        default=None, gt=0, description="mission seconds per host second; default: what the machine keeps up with"
+    )
     traffic: tuple[Flow, ...] = Field(min_length=1)
     faults: tuple[Fault, ...] = ()
     requirements: tuple[Requirement, ...] = Field(min_length=1)

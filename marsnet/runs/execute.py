@@ -90,7 +90,15 @@ def execute(
     Raises:
         MarsnetError: with the exit code that it ends a command with.
     """
-    spec = prepare(path, folder, rate=rate, seed=seed, without_faults=without_faults, progress=planning)
+    spec = prepare(
+        path,
+        folder,
+        emulated=world == "emulated",
+        rate=rate,
+        seed=seed,
+        without_faults=without_faults,
+        progress=planning,
+    )
     write_plan(spec.plan, folder / "plan.json")
     if world == "virtual":
         outcome = run_virtual(spec, progress)

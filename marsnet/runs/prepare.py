@@ -10,10 +10,9 @@ from marsnet.model.scenario import Flow, Scenario, load_scenario
 from marsnet.model.topology import Topology
 from marsnet.plan.types import ContactPlan
 from marsnet.sky.planner import plan_contacts
+from marsnet.worlds.calibrate import keeps_up
 from marsnet.worlds.spec import RunSpec, incidents, mission_time
 
-DEFAULT_RATE = 600.0
-"""Mission seconds per host second where neither the scenario nor the command line says."""
 TAIL = 7200.0
 """The plan reaches so many seconds beyond the run, so that routes at its end are not cut off."""
 
@@ -22,6 +21,7 @@ def prepare(
     path: Path,
     folder: Path,
     *,
+    emulated: bool = False,
     rate: float | None = None,
     seed: int | None = None,
     without_faults: bool = False,
@@ -32,6 +32,8 @@ def prepare(
     Args:
         path: the scenario file.
         folder: where the run leaves its files.
+        emulated: whether it is to run in host time; the rate is then chosen by what this machine keeps up with, where
+            neither the scenario nor `rate` says.
         rate: in place of the scenario's.
         seed: in place of the scenario's.
         without_faults: leave the scenario's faults out.
@@ -47,7 +49,7 @@ def prepare(
     if rate is not None and not rate > 0:
         raise InputError(f"a rate of {rate:g} is not positive", remedy="give more than 0")
     if rate is None:
-        rate = scenario.rate or DEFAULT_RATE
+        rate = scenario.rate or (keeps_up(scenario, topology) if emulated else 1.0)
     plan = contact_plan(scenario, topology, path, progress)
     return RunSpec(
         scenario,
