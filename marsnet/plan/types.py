@@ -100,8 +100,8 @@ class ContactPlan:
     def owlt(self, source: str, target: str, time: float) -> float:
         """One-way light time in seconds of what leaves `source` for `target` at `time`.
 
-        Between and outside of the segments, where nothing can be sent, it is that of the nearest instant before, or else
-        after, that has one: a low orbiter's range must not be extrapolated.
+        Between and outside of the segments, where nothing can be sent, it is that of the nearest instant before, or
+        else after, that has one: a low orbiter's range must not be extrapolated.
 
         Raises:
             KeyError: when the plan has no range for the pair.
