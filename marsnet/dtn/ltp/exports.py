@@ -20,6 +20,7 @@ from marsnet.dtn.ltp.segments import (
     ReportSegment,
     SessionId,
 )
+from marsnet.dtn.ltp.timers import Timer
 
 MAX_REPORTS = 65536
 """Reports that one session may receive, so that a peer that invents them cannot fill the memory."""
@@ -90,6 +91,20 @@ class Checkpoint(Pending):
         self.session.fail(CancelReason.RETRANSMISSION_LIMIT, now)
 
 
+class Stall(Timer):
+    """The end of the wait for reports that the peer owes, though no checkpoint of ours is unanswered."""
+
+    __slots__ = ("session",)
+
+    def __init__(self, session: ExportSession) -> None:
+        super().__init__()
+        self.session = session
+
+    def expire(self, now: float) -> None:
+        """Ask anew."""
+        self.session.resume(now)
+
+
 class ExportSession:
     """One block on its way.
 
@@ -113,6 +128,7 @@ class ExportSession:
         "_queued_bytes",
         "_reports",
         "_serial",
+        "_stall",
         "_view",
         "_work",
         "closed",
@@ -145,6 +161,7 @@ class ExportSession:
         self._reports: set[int] = set()
         self._claimed = RangeSet()
         self._queued_bytes = self.red
+        self._stall: Stall | None = None
 
     @property
     def size(self) -> int:
@@ -256,8 +273,23 @@ class ExportSession:
             return True
         missing = self._claimed.gaps(report.lower, report.upper)
         if missing:
-            self._retransmit(missing, report, now)
+            depth = 1 + self._depths.get(report.checkpoint, self.rounds if not report.checkpoint else 0)
+            self._retransmit(missing, report.report, depth, now)
+        if not self.closed:
+            self._watch(now)
         return True
+
+    def _watch(self, now: float) -> None:
+        """What is missing now is in reports that were not received yet. The peer repeats those, unless it has given up
+        the session and its cancellation was lost, or a report was not what it sent."""
+        if not self._work and not self._outstanding:
+            self._stall = self._stall or Stall(self)
+            self.link.watch(self._stall, now)
+
+    def resume(self, now: float) -> None:
+        """Send again what no report has claimed, unless that is under way."""
+        if not self.closed and not self._work and not self._outstanding:
+            self._retransmit(self._claimed.gaps(0, self.red), 0, self.rounds + 1, now)
 
     def _stop_checkpoints(self, report: ReportSegment) -> None:
         """A report answers its checkpoint, and earlier ones within its scope, which may have overtaken one another."""
@@ -269,8 +301,7 @@ class ExportSession:
                 self.link.settle(checkpoint)
                 del self._outstanding[serial]
 
-    def _retransmit(self, missing: list[tuple[int, int]], report: ReportSegment, now: float) -> None:
-        depth = 1 + self._depths.get(report.checkpoint, self.rounds if not report.checkpoint else 0)
+    def _retransmit(self, missing: list[tuple[int, int]], report: int, depth: int, now: float) -> None:
         octets = sum(end - start for start, end in missing)
         if depth > self.config.round_limit or self._queued_bytes + octets > 2 * self.red:
             self.fail(CancelReason.CYCLES, now)
@@ -281,12 +312,14 @@ class ExportSession:
         first = 0
         while first < len(self._work) and self._work[first].depth:
             first += 1
-        self._work.insert(first, Burst(missing, report.report, depth))
+        self._work.insert(first, Burst(missing, report, depth))
         self.link.offer(self, now, ahead=True)
 
     def close(self) -> None:
         """Send nothing more and wait for nothing."""
         self.closed = True
+        if self._stall is not None:
+            self.link.unwatch(self._stall)
         self._work.clear()
         self._green = len(self._view)
         for checkpoint in self._outstanding.values():

@@ -117,6 +117,18 @@ class Link:
         self._timers.stop(pending)
         self._running.discard(pending)
 
+    def watch(self, timer: Timer, now: float) -> None:
+        """Let a timer end when the peer should have repeated itself twice, had it anything to say."""
+        instant: float | None = now
+        for _ in range(3):
+            if instant is not None:
+                instant = self._answer_by(instant + self.model.owlt(instant) + self.config.peer_latency)
+        self._timers.start(timer, now + self.config.import_idle_limit if instant is None else instant)
+
+    def unwatch(self, timer: Timer) -> None:
+        """Stop such a timer."""
+        self._timers.stop(timer)
+
     def expired(self, pending: Pending, now: float) -> None:
         """A timer ended; what the end of another one has settled meanwhile is left alone."""
         if pending.done:

@@ -26,6 +26,7 @@ class World:
     channels: dict[tuple[int, int], Channel]
     seed: int = 0
     confirm_after: float | None = 0.0
+    damage: Callable[[bytes], bytes] = lambda octets: octets
     now: float = 0.0
     log: list[tuple[float, int, int, bytes]] = field(default_factory=list)
     events: dict[int, list[tuple[float, LtpEvent]]] = field(default_factory=dict)
@@ -52,7 +53,7 @@ class World:
                 for _copy in range(1 + (self._rng.random() < channel.repeat)):
                     if not channel.lose(octets, self.now):
                         arrival = self.now + channel.delay + self._rng.random() * channel.jitter
-                        self._push(arrival, peer, name, octets)
+                        self._push(arrival, peer, name, self.damage(octets))
             for event in engine.take_events():
                 self.events[name].append((self.now, event))
                 if isinstance(event, RedPartReceived) and self.confirm_after is not None:

@@ -819,3 +819,20 @@ def test_a_peer_that_floods_checkpoints_cannot_fill_the_memory() -> None:
     assert n == 8192
     assert engine.take_events() == [ImportCancelled(1, SessionId(1, 5), CancelReason.CYCLES, False)]
     assert engine.held_bytes == 0
+
+
+def test_a_sender_does_not_wait_for_ever_for_the_rest_of_a_report() -> None:
+    engine = sender()
+    engine.send(2, bytes(5000), 0.0)
+    (*_, last) = flush(engine)
+    assert isinstance(last, DataSegment)
+    part = ReportSegment(last.session, 1, last.checkpoint, 2000, 0, ((0, 2000),))
+    engine.receive(encode_segment(part), 1.0, 2)
+    assert [segment.kind for segment in flush(engine, 1.0)] == [9]
+    # The peer would repeat the missing report after a round trip, and once more after another.
+    deadline = engine.next_deadline(1.0)
+    assert deadline is not None
+    assert 4 * OWLT < deadline < 7 * OWLT
+    again = [segment for segment in flush(engine, deadline) if isinstance(segment, DataSegment)]
+    assert (again[0].offset, again[-1].offset + len(again[-1].data), again[-1].kind) == (2000, 5000, 3)
+    assert again[-1].report == 0

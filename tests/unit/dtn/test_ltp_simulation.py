@@ -11,6 +11,7 @@ from ltp_world import Channel, World
 from marsnet.dtn.ltp import (
     BlockSent,
     ConstantPeer,
+    ExportCancelled,
     ExportCompleted,
     GreenSegmentReceived,
     LtpConfig,
@@ -195,3 +196,30 @@ def test_discretionary_checkpoints_recover_before_the_block_ends() -> None:
     again = [when for when, source, _, octets in world.log if source == 1 and octets[0] in (1, 3)]
     first_end = next(when for when, source, _, octets in world.log if octets[0] == 3)
     assert sum(when < first_end for when in again) > 10
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_corrupted_segments_end_in_delivery_or_in_cancellation(seed: int) -> None:
+    """LTP has no checksum of its own: whatever a corrupted segment says, no session may stay open for ever."""
+    rng = random.Random(seed)
+    config = LtpConfig(checkpoint_limit=5, report_limit=5, cancel_limit=3, round_limit=10, import_idle_limit=5000.0)
+    engines = {n: LtpEngine(n, config, random.Random(seed * 3 + n)) for n in (1, 2)}
+    world = World(engines, {(1, 2): Channel(5.0, 3.0), (2, 1): Channel(5.0, 3.0)}, seed)
+
+    def damage(octets: bytes) -> bytes:
+        damaged = bytearray(octets)
+        for _ in range(rng.randrange(1, 4)):
+            damaged[rng.randrange(min(len(damaged), 25))] = rng.randrange(256)
+        return bytes(damaged[: rng.randrange(len(damaged) + 1)] if rng.random() < 0.2 else damaged)
+
+    world.damage = lambda octets: damage(octets) if rng.random() < 0.2 else octets
+    for node, other in ((1, 2), (2, 1)):
+        engines[node].add_peer(other, ConstantPeer(mtu=200, owlt=5.0, rate=1e6))
+        for size in (1, 3000, 20_000):
+            engines[node].send(other, rng.randbytes(size), 0.0, tag=size)
+    world.run()
+    for node, engine in engines.items():
+        ended = [*world.of(node, ExportCompleted), *world.of(node, ExportCancelled)]
+        assert len(ended) == 3
+        assert engine.open_sessions() == (0, 0)
+        assert engine.held_bytes == engine.cancelling == 0
