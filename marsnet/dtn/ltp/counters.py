@@ -24,6 +24,7 @@ class LtpCounters:
         checkpoint_expiries: timers that ended without a report.
         report_expiries: timers that ended without an acknowledgement.
         cancel_expiries: timers that ended without an acknowledgement.
+        stalls: times that a peer owed a report and stayed silent.
         duplicate_bytes: block data received again.
         duplicate_checkpoints: checkpoints received again.
         duplicate_reports: reports received again.
@@ -47,6 +48,7 @@ class LtpCounters:
     checkpoint_expiries: int = 0
     report_expiries: int = 0
     cancel_expiries: int = 0
+    stalls: int = 0
     duplicate_bytes: int = 0
     duplicate_checkpoints: int = 0
     duplicate_reports: int = 0

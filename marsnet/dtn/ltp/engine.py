@@ -102,6 +102,19 @@ class LtpEngine:
             return len(exports), len(imports)
         return self._links[peer].exports, sum(session.origin == peer for session in imports)
 
+    def backlog(self, peer: int) -> dict[int, int]:
+        """Octets of blocks that wait to leave for a peer, by priority. It looks at every open session."""
+        waiting: dict[int, int] = {}
+        for session in self._exporter.sessions.values():
+            if session.link.peer == peer and session.unsent:
+                waiting[session.priority] = waiting.get(session.priority, 0) + session.unsent
+        return waiting
+
+    @property
+    def running_timers(self) -> int:
+        """Timers that have a deadline."""
+        return len(self._core.timers)
+
     @property
     def held_bytes(self) -> int:
         """Octets of unfinished imports."""

@@ -169,6 +169,11 @@ class ExportSession:
         return len(self._view)
 
     @property
+    def unsent(self) -> int:
+        """Octets that wait to leave, for the first time or again."""
+        return self._queued_bytes + len(self._view) - self._green
+
+    @property
     def acknowledged(self) -> bool:
         """Whether the peer has the whole red part."""
         return self._claimed.total == self.red
@@ -267,6 +272,7 @@ class ExportSession:
             self._claimed.add(start, end)
         if self.acknowledged:
             self._work.clear()
+            self._queued_bytes = 0
             for checkpoint in self._outstanding.values():
                 self.link.settle(checkpoint)
             self._outstanding.clear()
@@ -289,6 +295,7 @@ class ExportSession:
     def resume(self, now: float) -> None:
         """Send again what no report has claimed, unless that is under way."""
         if not self.closed and not self._work and not self._outstanding:
+            self.link.counters.stalls += 1
             self._retransmit(self._claimed.gaps(0, self.red), 0, self.rounds + 1, now)
 
     def _stop_checkpoints(self, report: ReportSegment) -> None:
@@ -321,7 +328,7 @@ class ExportSession:
         if self._stall is not None:
             self.link.unwatch(self._stall)
         self._work.clear()
-        self._green = len(self._view)
+        self._queued_bytes, self._green = 0, len(self._view)
         for checkpoint in self._outstanding.values():
             self.link.settle(checkpoint)
         self._outstanding.clear()

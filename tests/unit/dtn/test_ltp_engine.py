@@ -836,3 +836,20 @@ def test_a_sender_does_not_wait_for_ever_for_the_rest_of_a_report() -> None:
     again = [segment for segment in flush(engine, deadline) if isinstance(segment, DataSegment)]
     assert (again[0].offset, again[-1].offset + len(again[-1].data), again[-1].kind) == (2000, 5000, 3)
     assert again[-1].report == 0
+    assert engine.counters(2).stalls == 1
+
+
+def test_what_waits_is_told_by_priority() -> None:
+    engine = LtpEngine(1, LtpConfig(pacing_burst=0.0))
+    engine.add_peer(2, ConstantPeer(mtu=1000, rate=8 * 1028, owlt=OWLT))
+    engine.send(2, bytes(3000), 0.0, priority=1)
+    engine.send(2, bytes(3000), 0.0, priority=0, red_length=1000)
+    assert engine.backlog(2) == {1: 3000, 0: 3000}
+    assert engine.running_timers == 0
+    (first,) = flush(engine, 0.0)
+    assert isinstance(first, DataSegment)
+    assert engine.backlog(2) == {1: 3000 - len(first.data), 0: 3000}
+    for now in range(1, 12):
+        flush(engine, float(now))
+    assert engine.backlog(2) == {}
+    assert engine.running_timers == 2
