@@ -75,7 +75,8 @@ def require_covered(timeline: Timeline, start: float, end: float) -> None:
 
 
 def _outside(what: str) -> InputError:
-    first, last = (Timeline("", second, 0.0).utc(0.0)[:10] for second in coverage())
+    begin, end = coverage()
+    first, last = (Timeline("", second, 0.0).utc(0.0)[:10] for second in (begin + 3600.0, end - 3600.0))
     return InputError(
         f"{what} is outside the ephemeris",
         remedy=f"choose instants between {first} and {last}, or replace the excerpt as marsnet/sky/data/README.md says",

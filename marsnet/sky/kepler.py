@@ -114,18 +114,18 @@ class Kepler:
         cosine, sine = np.cos(anomaly), np.sin(anomaly)
         minor = self.axis * math.sqrt(1 - e * e)
         speed = anomaly_rate / (1 - e * cosine)
-        along = np.stack([self.axis * (cosine - e), minor * sine])
-        moving = np.stack([-self.axis * sine * speed, minor * cosine * speed])
+        x, y = self.axis * (cosine - e), minor * sine
+        # The plane turns with the periapsis, and below with the node.
+        u_rate = -self.axis * sine * speed - periapsis_rate * y
+        v_rate = minor * cosine * speed + periapsis_rate * x
         angle, node = self.periapsis + periapsis_rate * elapsed, self.node + node_rate * elapsed
         cos_w, sin_w, cos_o, sin_o = np.cos(angle), np.sin(angle), np.cos(node), np.sin(node)
         cos_i, sin_i = math.cos(self.inclination), math.sin(self.inclination)
-
-        def turned(plane: Array) -> Array:
-            u = plane[0] * cos_w - plane[1] * sin_w
-            v = plane[0] * sin_w + plane[1] * cos_w
-            result: Array = self.frame @ np.stack(
-                [u * cos_o - v * (cos_i * sin_o), u * sin_o + v * (cos_i * cos_o), v * sin_i]
-            )
-            return result
-
-        return turned(along), turned(moving)
+        place, moving = np.empty((3, len(tdb))), np.empty((3, len(tdb)))
+        for p, q, rows in ((x, y, place), (u_rate, v_rate, moving)):
+            u, v = p * cos_w - q * sin_w, p * sin_w + q * cos_w
+            flat = cos_i * v
+            rows[0], rows[1], rows[2] = u * cos_o - flat * sin_o, u * sin_o + flat * cos_o, sin_i * v
+        moving[0] -= node_rate * place[1]
+        moving[1] += node_rate * place[0]
+        return self.frame @ place, self.frame @ moving

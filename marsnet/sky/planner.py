@@ -12,7 +12,7 @@ import numpy as np
 
 import marsnet
 from marsnet.errors import InputError
-from marsnet.model.topology import Hub, Link, Site, Topology
+from marsnet.model.topology import Link, Site, Topology
 from marsnet.plan.types import Contact, ContactPlan, Range
 from marsnet.sky.budget import directed_budget
 from marsnet.sky.directions import BLOCKING_RADIUS
@@ -141,19 +141,12 @@ def _pairs(topology: Topology) -> tuple[Pair, ...]:
 
 
 def _require_sky(topology: Topology, link: Link) -> None:
-    """Refuse radio links for which there is no geometry to plan by."""
-    kinds = [topology.nodes[end] for end in link.between]
-    remedy = "give the link 'wired' with delay and rate, or join other nodes"
-    for name, node in zip(link.between, kinds, strict=True):
-        if isinstance(node, Hub):
-            raise InputError(f"radio link {link.title!r} ends at hub {name!r}, which has no position", remedy=remedy)
-    if all(node.kind == "station" for node in kinds):
-        raise InputError(f"radio link {link.title!r} joins two Earth stations", remedy=remedy)
-    bodies = [node.body for node in kinds if isinstance(node, Site)]
+    """Refuse a radio link along the ground, which elevation masks would keep shut for ever."""
+    bodies = [node.body for node in map(topology.nodes.__getitem__, link.between) if isinstance(node, Site)]
     if len(bodies) == 2 and bodies[0] == bodies[1]:
         raise InputError(
-            f"radio link {link.title!r} joins two sites on {bodies[0]}, which a straight line through the ground would",
-            remedy=remedy,
+            f"radio link {link.title!r} joins two sites on {bodies[0]}: the planner knows no relief between them",
+            remedy="give the link 'wired' with delay and rate",
         )
 
 

@@ -12,12 +12,12 @@ from marsnet.sky.directions import Direction, Sample
 from marsnet.sky.intervals import Array
 
 Index = NDArray[np.intp]
-_LEAST_KNOTS = 5
+_LEAST_KNOTS = 7
 
 
 @dataclass(frozen=True)
 class Profile:
-    """Samples at equal steps within each window, four-point interpolation between them.
+    """Samples at equal steps within each window, six-point interpolation between them.
 
     The square of the light time is what is interpolated: near a closest approach it is almost a parabola where the
     light time itself is a hyperbola.
@@ -74,14 +74,21 @@ class Profile:
     def _interpolate(self, rows: Array, window: Index, time: Array) -> Array:
         first, last = self.offset[window], self.offset[window + 1]
         place = (time - self.windows[window, 0]) / self.step[window]
-        index = np.clip(np.floor(place).astype(np.intp), 1, last - first - 3)
+        index = np.clip(place.astype(np.intp), 2, last - first - 4)
         p = place - index
-        q, r, s = p + 1, p - 1, p - 2
-        index += first
-        rp, qs = r * p, q * s
-        weights = (-rp * s / 6, qs * r / 2, -qs * p / 2, rp * q / 6)
-        index -= 1
+        a, b, d, e, f = p + 2, p + 1, p - 1, p - 2, p - 3
+        ab, de, ef = a * b, d * e, e * f
+        abp, pde = ab * p, p * de
+        weights = (
+            b * pde * f / -120,
+            a * pde * f / 24,
+            ab * d * ef / -12,
+            abp * ef / 12,
+            abp * d * f / -24,
+            abp * de / 120,
+        )
+        index += first - 2
         total = np.take(rows, index, axis=1) * weights[0]
-        for offset in (1, 2, 3):
+        for offset in range(1, 6):
             total += np.take(rows[:, offset:], index, axis=1) * weights[offset]
         return np.asarray(total)
