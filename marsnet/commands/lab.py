@@ -1,11 +1,14 @@
-"""`marsnet up`, `down`, `inspect`, `exec` and `link`: labs that stay up until they are taken down."""
+"""`marsnet up`, `down`, `inspect`, `exec` and `link`: labs that stay up until they are taken down.
+
+The lab is imported when one of them runs: the other commands need no Mininet.
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,9 +16,9 @@ from rich.table import Table
 
 from marsnet.errors import InputError
 from marsnet.units import quantity
-from marsnet.worlds.lab import LabStatus, down_by_label, labs
-from marsnet.worlds.lab import inspect as inspect_lab
-from marsnet.worlds.standing import attach, bring_up, take_link_down
+
+if TYPE_CHECKING:
+    from marsnet.worlds.lab import LabStatus
 
 LabName = Annotated[str | None, typer.Option("--lab", help="Name of the lab; default: the only one that is up.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -37,6 +40,9 @@ def up(
     as_json: AsJson = False,
 ) -> None:
     """Bring a topology up as a lab without traffic, on its contact plan, and leave it up. Idempotent."""
+    from marsnet.worlds.lab import inspect as inspect_lab  # noqa: PLC0415
+    from marsnet.worlds.standing import bring_up  # noqa: PLC0415
+
     console = Console(highlight=False, stderr=as_json)
     name, built = bring_up(
         file,
@@ -62,6 +68,8 @@ def down(
     as_json: AsJson = False,
 ) -> None:
     """Take a lab away: everything that carries its label, and nothing else. Works after a killed run too."""
+    from marsnet.worlds.lab import down_by_label, labs  # noqa: PLC0415
+
     names = [status.name for status in labs()] if everything else [lab] if lab else [_only(None)]
     gone = {name: down_by_label(name) for name in names}
     if as_json:
@@ -78,6 +86,9 @@ def inspect(
     lab: Annotated[str | None, typer.Argument(help="Name of a lab; default: all.")] = None, as_json: AsJson = False
 ) -> None:
     """Show labs: nodes, addresses, links, services."""
+    from marsnet.worlds.lab import inspect as inspect_lab  # noqa: PLC0415
+    from marsnet.worlds.lab import labs  # noqa: PLC0415
+
     found = [inspect_lab(lab)] if lab else labs()
     if as_json:
         print(json.dumps({"labs": [_document(status) for status in found]}))
@@ -97,6 +108,8 @@ def execute(
     """Run a program in a node's container: `marsnet exec rover ip address`."""
     if not context.args:
         raise InputError("there is no program to run", remedy="write it behind the node: marsnet exec rover ip address")
+    from marsnet.worlds.standing import attach  # noqa: PLC0415
+
     code, output = attach(_only(lab)).exec(node, context.args)
     print(output, end="")
     raise typer.Exit(code)
@@ -111,6 +124,8 @@ def link(
     as_json: AsJson = False,
 ) -> None:
     """Show what the links carry and where their frames went, or take one down for a while."""
+    from marsnet.worlds.standing import attach, take_link_down  # noqa: PLC0415
+
     chosen = _only(lab)
     if outage is not None:
         if name is None:
@@ -145,6 +160,8 @@ def link(
 
 def _only(lab: str | None) -> str:
     """The named lab, or the only one there is."""
+    from marsnet.worlds.lab import labs  # noqa: PLC0415
+
     found = [status.name for status in labs()]
     if lab is not None:
         if lab not in found:

@@ -16,7 +16,7 @@ from marsnet.runs.execute import Run, World, choose_world, execute
 from marsnet.runs.folder import make_run_folder
 from marsnet.runs.verdict import classes_table, conclusion, requirements_table
 from marsnet.units import format_duration
-from marsnet.worlds.emulated import EmulatedOptions
+from marsnet.worlds.spec import EmulatedOptions
 
 _PLANNING = 0.05
 """Share of the progress bar that computing the plan gets."""

@@ -15,8 +15,8 @@ from marsnet.runs.judge import Judgement, judge
 from marsnet.runs.prepare import prepare
 from marsnet.runs.report import write_report
 from marsnet.runs.verdict import verdict, write_verdict
-from marsnet.worlds.emulated import EmulatedOptions, missing_for_emulation, run_emulated
-from marsnet.worlds.spec import Outcome, Progress, RunSpec
+from marsnet.worlds.machine import detect
+from marsnet.worlds.spec import EmulatedOptions, Outcome, Progress, RunSpec
 from marsnet.worlds.virtual import run_virtual
 
 World = Literal["emulated", "virtual"]
@@ -54,12 +54,13 @@ def choose_world(wanted: World | None) -> World:
     """
     if wanted == "virtual":
         return "virtual"
-    missing = missing_for_emulation()
-    if missing is None:
-        return "emulated"
-    if wanted == "emulated":
-        raise EnvironmentLacksError(missing.missing, fix=missing.fix)
-    return "virtual"
+    try:
+        detect().require_emulation()
+    except EnvironmentLacksError:
+        if wanted == "emulated":
+            raise
+        return "virtual"
+    return "emulated"
 
 
 def execute(
@@ -103,6 +104,9 @@ def execute(
     if world == "virtual":
         outcome = run_virtual(spec, progress)
     else:
+        # Mininet need not be installed for the virtual world.
+        from marsnet.worlds.emulated import run_emulated  # noqa: PLC0415
+
         outcome = run_emulated(spec, options or EmulatedOptions(), progress)
     return conclude(spec, outcome)
 

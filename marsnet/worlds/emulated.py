@@ -6,44 +6,17 @@ import json
 import time
 import urllib.error
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from marsnet.dtn.bpv7 import decode_from
 from marsnet.dtn.node.ledger import read_ledgers
 from marsnet.dtn.store import BundleState, BundleStore, StoreError
-from marsnet.errors import EnvironmentLacksError
 from marsnet.units import format_duration
 from marsnet.worlds.deploy import Deployment, deploy, frames_of
-from marsnet.worlds.machine import detect
-from marsnet.worlds.spec import Frames, Outcome, Progress, RunSpec
+from marsnet.worlds.spec import EmulatedOptions, Frames, Outcome, Progress, RunSpec
 
 _TICKS = 50
 """How often progress is told."""
-
-
-@dataclass(frozen=True, slots=True)
-class EmulatedOptions:
-    """How the emulated world is set up.
-
-    Attributes:
-        lab: its name; the scenario's name when None.
-        keep: leave it up afterwards.
-        prometheus: host and port of this machine at which its Prometheus is to be reached; None for the default.
-    """
-
-    lab: str | None = None
-    keep: bool = False
-    prometheus: str | None = None
-
-
-def missing_for_emulation() -> EnvironmentLacksError | None:
-    """What keeps this machine from running the emulated world; None when nothing does."""
-    try:
-        detect().require_emulation()
-    except EnvironmentLacksError as error:
-        return error
-    return None
 
 
 def lab_name(spec: RunSpec, options: EmulatedOptions) -> str:

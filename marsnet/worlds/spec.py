@@ -120,6 +120,21 @@ class Outcome:
     wall: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class EmulatedOptions:
+    """How the emulated world is set up.
+
+    Attributes:
+        lab: its name; the scenario's name when None.
+        keep: leave it up afterwards.
+        prometheus: host and port of this machine at which its Prometheus is to be reached; None for the default.
+    """
+
+    lab: str | None = None
+    keep: bool = False
+    prometheus: str | None = None
+
+
 Progress = Callable[[float, str], None]
 """Called with the share of the run that is done, 0 to 1, and what goes on."""
 
