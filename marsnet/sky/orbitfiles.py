@@ -100,7 +100,7 @@ def read_ephemeris(name: str, ephemeris: Ephemeris, base_dir: Path) -> FilePoint
 
 
 def _utc(tdb: float) -> str:
-    return Timeline("", tdb, 0.0).utc(0.0)[:19] + "Z"
+    return Timeline("", tdb, 0.0).utc(0.5)[:19] + "Z"
 
 
 def _checked_lowest(name: str, path: Path, places: Array) -> float:

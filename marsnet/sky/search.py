@@ -95,19 +95,28 @@ def _with_extrema(function: Function, grid: Array, values: Array, within: Array 
 def _hidden(function: Function, grid: Array, values: Array, sign: float, within: Array | None) -> tuple[Array, Array]:
     """Maxima of sign * values above zero whose neighbouring samples are all below."""
     v = values if sign > 0 else -values
-    middle = v[1:-1]
-    peak = np.flatnonzero((middle <= 0) & (middle >= v[:-2]) & (middle > v[2:])) + 1
-    fall = 0.5 * (2 * v[peak] - v[peak - 1] - v[peak + 1])
-    lean = 0.5 * (v[peak + 1] - v[peak - 1])
-    top = v[peak] + lean**2 / (4 * np.maximum(fall, 1e-300))
-    # A parabola through three samples errs by less than what the function falls in one step.
-    near = top > -fall
-    if within is not None:
-        near &= overlaps(grid[peak - 1], grid[peak + 1], within)
-    peak, fall = peak[near], fall[near]
-    if not len(peak):
+    if len(v) < 3:
         return np.empty(0), np.empty(0)
-    return _climb(lambda time: sign * function(time), grid[peak - 1], grid[peak + 1], fall)
+    middle = v[1:-1]
+    fall = 0.5 * (2 * middle - v[:-2] - v[2:])
+    lean = 0.5 * (v[2:] - v[:-2])
+    top = middle + lean**2 / (4 * np.maximum(fall, 1e-300))
+    # A parabola through three samples errs by less than what the function falls in one step.
+    near = (middle <= 0) & (fall > 0) & (top > -fall)
+    peak = np.flatnonzero(near & (middle >= v[:-2]) & (middle > v[2:]))
+    low, high, drop = grid[peak], grid[peak + 2], fall[peak]
+    # At the ends of the grid the greatest sample has one neighbour only.
+    for end, step, inner in ((0, 0, 1), (len(middle) - 1, len(v) - 2, len(v) - 2)):
+        outer = 0 if end == 0 else len(v) - 1
+        if near[end] and v[outer] <= 0 and v[outer] > v[inner]:
+            low, high = np.append(low, grid[step]), np.append(high, grid[step + 1])
+            drop = np.append(drop, fall[end])
+    if within is not None:
+        wanted = overlaps(low, high, within)
+        low, high, drop = low[wanted], high[wanted], drop[wanted]
+    if not len(low):
+        return np.empty(0), np.empty(0)
+    return _climb(lambda time: sign * function(time), low, high, drop)
 
 
 def _climb(function: Function, low: Array, high: Array, fall: Array) -> tuple[Array, Array]:
