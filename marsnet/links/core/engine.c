@@ -121,14 +121,16 @@ static void count_ring_drops(dir_t *d, int64_t now)
         pipe_refuse(d->pipe, 0, d->cfg.class_default, now, 0, RING);
 }
 
-static void accept_frame(engine_t *e, dir_t *d, struct tpacket2_hdr *h, uint32_t status, int64_t mono)
+static void accept_frame(engine_t *e, dir_t *d, struct tpacket2_hdr *h, uint32_t status, int64_t *mono)
 {
     uint8_t tagged[ETH_HLEN + 10240], *f = (uint8_t *)h + h->tp_mac;
     uint32_t len = h->tp_len;
     int64_t stamp = h->tp_sec * 1000000000ll + h->tp_nsec - e->wall;
-    if (stamp > mono || stamp < d->empty_at - STAMP_SLACK) {
-        d->st.bad_stamps += stamp > mono + STAMP_SLACK || stamp < d->empty_at - STAMP_SLACK;
-        stamp = mono;
+    if (stamp > *mono)
+        *mono = engine_now();
+    if (stamp > *mono || stamp < d->empty_at - STAMP_SLACK) {
+        d->st.bad_stamps += stamp > *mono + STAMP_SLACK || stamp < d->empty_at - STAMP_SLACK;
+        stamp = *mono;
     }
     int64_t now = line_time(d, stamp);
     if (status & TP_STATUS_CSUMNOTREADY)
@@ -152,9 +154,9 @@ static void accept_frame(engine_t *e, dir_t *d, struct tpacket2_hdr *h, uint32_t
 static int drain(engine_t *e, dir_t *d)
 {
     uint32_t per_block = BLOCK >> d->shift;
+    int64_t mono = engine_now();
     for (int n = 0; n < RX_BATCH; n++) {
         struct tpacket2_hdr *h = (void *)(d->ring + (size_t)(d->pos / per_block) * BLOCK + ((size_t)(d->pos % per_block) << d->shift));
-        int64_t mono = n ? 0 : engine_now();
         uint32_t status = __atomic_load_n(&h->tp_status, __ATOMIC_ACQUIRE);
         if (!(status & TP_STATUS_USER)) {
             if (!n)
@@ -163,10 +165,9 @@ static int drain(engine_t *e, dir_t *d)
         }
         if (!n)
             read_wall(e);
-        mono = engine_now();
         if (status & TP_STATUS_LOSING)
             count_ring_drops(d, line_time(d, mono));
-        accept_frame(e, d, h, status, mono);
+        accept_frame(e, d, h, status, &mono);
         __atomic_store_n(&h->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
         d->pos = d->pos + 1 == d->cfg.slots ? 0 : d->pos + 1;
     }
