@@ -163,7 +163,7 @@ def against_spice(topology: Topology, sols: float) -> None:
         )
         kernel = Path(folder) / "bench.bsp"
         handle = spice.spkopn(str(kernel), "benchmark", 0)
-        states = np.vstack([place, speed]).T / 1e3
+        states = np.ascontiguousarray(np.vstack([place, speed]).T / 1e3)
         spice.spkw13(handle, -999, 499, "J2000", times[0], times[-1], "orbit", 7, len(times), states, times)
         still = np.tile(np.concatenate([fixed / 1e3, np.zeros(3)]), (2, 1))
         span = times[-1] - times[0]

@@ -100,9 +100,8 @@ def _hidden(function: Function, grid: Array, values: Array, sign: float, within:
     middle = v[1:-1]
     fall = 0.5 * (2 * middle - v[:-2] - v[2:])
     lean = 0.5 * (v[2:] - v[:-2])
-    top = middle + lean**2 / (4 * np.maximum(fall, 1e-300))
-    # A parabola through three samples errs by less than what the function falls in one step.
-    near = (middle <= 0) & (fall > 0) & (top > -fall)
+    # A parabola has its top lean^2 / 4 fall above the middle; through three samples it errs by less than `fall`.
+    near = (middle <= 0) & (fall > 0) & (lean**2 > -4 * fall * (middle + fall))
     peak = np.flatnonzero(near & (middle >= v[:-2]) & (middle > v[2:]))
     low, high, drop = grid[peak], grid[peak + 2], fall[peak]
     # At the ends of the grid the greatest sample has one neighbour only.

@@ -29,7 +29,7 @@ def test_every_window_and_gap_is_found_however_short(level: float, phase: float)
     expected = intersect(np.stack([centres - half, centres + half], axis=1), np.array([[0.0, 10 * TURN]]))
     whole = expected[(expected[:, 1] - expected[:, 0]) > 1.0]
     kept = found[(found[:, 1] - found[:, 0]) > 1.0]
-    assert kept == pytest.approx(whole, abs=0.01)
+    assert kept == pytest.approx(whole, abs=0.02)
 
 
 def test_a_window_between_two_samples_is_found() -> None:
