@@ -70,7 +70,9 @@ def down(
     """Take a lab away: everything that carries its label, and nothing else. Works after a killed run too."""
     from marsnet.worlds.lab import down_by_label, labs  # noqa: PLC0415
 
-    names = [status.name for status in labs()] if everything else [lab] if lab else [_only(None)]
+    names = [lab] if lab else [status.name for status in labs()]
+    if not everything and len(names) > 1:
+        raise InputError(f"{len(names)} labs are up", remedy=f"name one of {', '.join(names)}, or give --all")
     gone = {name: down_by_label(name) for name in names}
     if as_json:
         print(json.dumps({"labs": gone}))
@@ -89,7 +91,7 @@ def inspect(
     from marsnet.worlds.lab import inspect as inspect_lab  # noqa: PLC0415
     from marsnet.worlds.lab import labs  # noqa: PLC0415
 
-    found = [inspect_lab(lab)] if lab else labs()
+    found = [inspect_lab(_only(lab))] if lab else labs()
     if as_json:
         print(json.dumps({"labs": [_document(status) for status in found]}))
         return
@@ -101,16 +103,14 @@ def inspect(
 
 
 def execute(
-    context: typer.Context,
     node: Annotated[str, typer.Argument(help="Name of the node.")],
+    program: Annotated[list[str], typer.Argument(help="Program of its image, and arguments.")],
     lab: LabName = None,
 ) -> None:
-    """Run a program in a node's container: `marsnet exec rover ip address`."""
-    if not context.args:
-        raise InputError("there is no program to run", remedy="write it behind the node: marsnet exec rover ip address")
+    """Run a program in a node's container, as `marsnet exec rover cat /etc/hosts`; its exit code is this command's."""
     from marsnet.worlds.standing import attach  # noqa: PLC0415
 
-    code, output = attach(_only(lab)).exec(node, context.args)
+    code, output = attach(_only(lab)).exec(node, program)
     print(output, end="")
     raise typer.Exit(code)
 
