@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -14,9 +17,10 @@ from marsnet.errors import InputError
 from marsnet.model.scenario import load_scenario
 from marsnet.runs.execute import Run, World, choose_world, execute
 from marsnet.runs.folder import make_run_folder
+from marsnet.runs.prepare import check_times
 from marsnet.runs.verdict import classes_table, conclusion, requirements_table
 from marsnet.units import format_duration
-from marsnet.worlds.spec import EmulatedOptions
+from marsnet.worlds.spec import EmulatedOptions, check_rate
 
 _PLANNING = 0.05
 """Share of the progress bar that computing the plan gets."""
@@ -49,9 +53,13 @@ def run(
     console = Console(highlight=False, stderr=as_json)
     if chosen == "virtual" and world is None:
         console.print("This machine cannot run the emulated world (see 'marsnet doctor'): running the virtual one.")
-    name = load_scenario(scenario)[0].name
+    loaded, topology = load_scenario(scenario)
+    check_times(loaded, topology, scenario)
+    if rate is not None:
+        check_rate(rate)
+    name = loaded.name
     folder = make_run_folder(output, name)
-    with _Bar(console, f"{name} ({chosen})") as bar:
+    with _Bar(console, f"{name} ({chosen})") as bar, _ended_like_by_a_person():
         finished = execute(
             scenario,
             folder,
@@ -91,6 +99,16 @@ def report(
         console.print(f"{mark} {requirement['name']}: {requirement['measured']} (required: {requirement['required']})")
     console.print(conclusion(content))
     console.print(f"Report: {content['report']}", soft_wrap=True)
+
+
+@contextmanager
+def _ended_like_by_a_person() -> Iterator[None]:
+    """SIGTERM, as `timeout` and service managers send it, breaks the run off as Ctrl-C does: nothing stays behind."""
+    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def _show(console: Console, finished: Run) -> None:

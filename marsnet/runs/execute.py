@@ -101,13 +101,17 @@ def execute(
         progress=planning,
     )
     write_plan(spec.plan, folder / "plan.json")
-    if world == "virtual":
-        outcome = run_virtual(spec, progress)
-    else:
-        # Mininet need not be installed for the virtual world.
-        from marsnet.worlds.emulated import run_emulated  # noqa: PLC0415
+    try:
+        if world == "virtual":
+            outcome = run_virtual(spec, progress)
+        else:
+            # Mininet need not be installed for the virtual world.
+            from marsnet.worlds.emulated import run_emulated  # noqa: PLC0415
 
-        outcome = run_emulated(spec, options or EmulatedOptions(), progress)
+            outcome = run_emulated(spec, options or EmulatedOptions(), progress)
+    except KeyboardInterrupt:
+        # Broken off before the mission began, or while its end was observed: the report says so.
+        outcome = Outcome(world, records=[], stored={}, frames=[], interrupted=True)
     return conclude(spec, outcome)
 
 

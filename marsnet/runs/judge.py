@@ -153,7 +153,8 @@ def _judge(
             contacts = real_contacts(spec.plan, spec.incidents)
             up = online_intervals(spec.plan, contacts, requirement.site, requirement.to, requirement.patience)
             span = min(outcome.elapsed, spec.plan.end) - spec.plan.start
-            share = sum(min(end, spec.plan.start + span) - start for start, end in up if start < span) / span
+            online = sum(min(end, spec.plan.start + span) - start for start, end in up if start < span)
+            share = online / span if span > 0 else 0.0
             return Finding(
                 f"{requirement.site} online to {requirement.to}",
                 share >= requirement.at_least,

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from marsnet.errors import InputError
 from marsnet.model.scenario import Flow, Scenario, load_scenario
+from marsnet.model.source import line_of, read_yaml
 from marsnet.model.topology import Topology
 from marsnet.plan.types import ContactPlan
 from marsnet.sky.planner import plan_contacts
+from marsnet.units import format_duration
 from marsnet.worlds.calibrate import keeps_up
-from marsnet.worlds.spec import RunSpec, incidents, mission_time
+from marsnet.worlds.spec import RunSpec, check_rate, incidents, mission_time
 
 TAIL = 7200.0
 """The plan reaches so many seconds beyond the run, so that routes at its end are not cut off."""
@@ -46,9 +48,9 @@ def prepare(
     if without_faults:
         scenario = scenario.model_copy(update={"faults": ()})
     check_times(scenario, topology, path)
-    if rate is not None and not rate > 0:
-        raise InputError(f"a rate of {rate:g} is not positive", remedy="give more than 0")
-    if rate is None:
+    if rate is not None:
+        check_rate(rate)
+    else:
         rate = scenario.rate or (keeps_up(scenario, topology) if emulated else 1.0)
     plan = contact_plan(scenario, topology, path, progress)
     return RunSpec(
@@ -74,20 +76,34 @@ def check_times(scenario: Scenario, topology: Topology, path: Path) -> None:
     """Resolve every time that the scenario names.
 
     Raises:
-        InputError: naming the file: a flow that ends before it starts, a fault outside of the run.
+        InputError: naming file and line: a flow that ends before it starts, a fault outside of the run, a local time
+            at a node that has none.
     """
+    document = read_yaml(path)
+    place: tuple[int | str, ...] = ()
     try:
-        for flow in scenario.traffic:
+        for index, flow in enumerate(scenario.traffic):
+            place = ("traffic", index, "start")
+            mission_time(flow.start, scenario, topology)
+            place = ("traffic", index, "start" if flow.stop is None else "stop")
             _check_flow(flow, scenario, topology)
-        incidents(scenario, topology)
+        for index, fault in enumerate(scenario.faults):
+            place = ("faults", index, "at")
+            incidents(scenario.model_copy(update={"faults": (fault,)}), topology)
     except InputError as error:
-        raise error.at(path, error.line) from None
+        raise error.at(path, line_of(document, place)) from None
 
 
 def _check_flow(flow: Flow, scenario: Scenario, topology: Topology) -> None:
     start = mission_time(flow.start, scenario, topology)
     stop = scenario.duration if flow.stop is None else mission_time(flow.stop, scenario, topology)
-    if not 0 <= start < stop:
+    if start < 0:
         raise InputError(
-            f"flow {flow.name!r} stops at {stop:g} s, not after its start at {start:g} s", remedy="give a later 'stop'"
+            f"flow {flow.name!r} starts at {flow.start.text!r}, before the run", remedy="give a later 'start'"
+        )
+    if stop <= start:
+        until = f"the end of the run at {format_duration(stop)}" if flow.stop is None else repr(flow.stop.text)
+        raise InputError(
+            f"flow {flow.name!r} starts at {flow.start.text!r} and stops at {until}, which is not later",
+            remedy="give an earlier 'start'" if flow.stop is None else "give a later 'stop'",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,6 +138,12 @@ class EmulatedOptions:
 
 Progress = Callable[[float, str], None]
 """Called with the share of the run that is done, 0 to 1, and what goes on."""
+
+
+def check_rate(rate: float) -> None:
+    """Raise InputError for a rate, in mission seconds per host second, at which no clock runs."""
+    if not (rate > 0 and math.isfinite(rate)):
+        raise InputError(f"a rate of {rate:g} is no positive number", remedy="give more than 0, as in --rate 600")
 
 
 def mission_time(when: When, scenario: Scenario, topology: Topology) -> float:

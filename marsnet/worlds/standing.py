@@ -23,7 +23,7 @@ from marsnet.worlds.lab import inspect as inspect_lab
 from marsnet.worlds.lab import spec as lab_spec
 from marsnet.worlds.lab.containers import Containers
 from marsnet.worlds.lab.delayline import socket_path
-from marsnet.worlds.spec import Frames, RunSpec
+from marsnet.worlds.spec import Frames, RunSpec, check_rate
 
 _FACTS = "standing.json"
 
@@ -57,6 +57,7 @@ def bring_up(
         InputError: a mistake in the file, or another lab of that name is up.
         EnvironmentLacksError: the machine lacks something.
     """
+    check_rate(rate)
     topology = load_topology(topology_file)
     name = lab_spec.check_lab_name(lab or topology.name.replace("_", "-"))
     wish = {"topology": _digest(topology_file), "start": start, "duration": duration, "rate": rate}
@@ -109,9 +110,14 @@ class Standing:
         """Run a program inside a node's container; exit code and output.
 
         Raises:
-            InputError: the lab has no such node.
+            InputError: the lab has no such node, or its container does not run.
         """
-        code, output = Containers(self.name).node(node).exec_run(list(argv))
+        container = Containers(self.name).node(node)
+        if container.status != "running":
+            raise InputError(
+                f"the container of node {node!r} is {container.status}", remedy=f"docker start {container.name}"
+            )
+        code, output = container.exec_run(list(argv))
         return int(code), (output or b"").decode(errors="replace")
 
     def frames(self) -> list[Frames]:
