@@ -20,6 +20,7 @@ from marsnet.sky.terrain import clear_of_terrain
 
 _CHUNK = 1.44e6  # seconds
 _TOUCH = 1e-3
+_SAMPLES = 17  # of a window in each round of the search for its best instant
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def passes(
         span = Span.over(sky, float(first), float(last))
         windows = _windows(span, node, site, orbiter, mask)
         found.append(windows)
-        details += [_best(span, site, orbiter, *window) for window in windows]
+        details += _best(span, site, orbiter, windows) if len(windows) else []
     pieces = np.concatenate(found)
     merged = union(np.stack([pieces[:, 0], pieces[:, 1] + _TOUCH], axis=1)) if len(pieces) else nothing()
     result = []
@@ -131,25 +132,29 @@ def _windows(span: Span, node: Site, site: str, orbiter: str, mask_deg: float) -
     return clear_of_terrain(span, site, node.terrain, looking, windows, step)
 
 
-def _best(span: Span, site: str, orbiter: str, first: float, last: float) -> tuple[float, float]:
-    """Greatest elevation in degrees and least distance in metres, by samples finer and finer around the best."""
+def _best(span: Span, site: str, orbiter: str, windows: Array) -> list[tuple[float, float]]:
+    """Greatest elevation in degrees and least distance in metres of each window, by ever finer samples."""
+    parts = np.linspace(0.0, 1.0, _SAMPLES)
 
     def look(time: Array) -> tuple[Array, Array]:
-        ground, craft = span.motion(site, time), span.motion(orbiter, time)
+        flat = time.reshape(-1)
+        ground, craft = span.motion(site, flat), span.motion(orbiter, flat)
         apart = craft.place - ground.place
-        distance = np.linalg.norm(apart, axis=0)
+        distance = np.sqrt(np.einsum("in,in->n", apart, apart))
         assert ground.up is not None  # noqa: S101 - a site has a horizon
-        return np.einsum("in,in->n", apart, ground.up) / distance, np.asarray(distance)
+        rise = np.einsum("in,in->n", apart, ground.up) / distance
+        return rise.reshape(time.shape), distance.reshape(time.shape)
 
     results = []
     for which, sign in ((0, 1.0), (1, -1.0)):
-        low, high = first, last
+        low, width = windows[:, 0], windows[:, 1] - windows[:, 0]
         while True:
-            times = np.linspace(low, high, 33)
-            values = sign * look(times)[which]
-            best = int(np.argmax(values))
-            if high - low < 0.1:
-                results.append(float(sign * values[best]))
+            values = sign * look(low[:, None] + width[:, None] * parts)[which]
+            best = np.argmax(values, axis=1)
+            if np.max(width) < 0.1:
+                results.append(sign * np.max(values, axis=1))
                 break
-            low, high = float(times[max(best - 1, 0)]), float(times[min(best + 1, 32)])
-    return math.degrees(math.asin(min(results[0], 1.0))), results[1]
+            first = np.maximum(best - 1, 0)
+            low, width = low + width * parts[first], width * (parts[np.minimum(best + 1, _SAMPLES - 1)] - parts[first])
+    highest = np.degrees(np.arcsin(np.minimum(results[0], 1.0)))
+    return list(zip(highest.tolist(), results[1].tolist(), strict=True))
