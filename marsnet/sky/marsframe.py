@@ -105,33 +105,48 @@ def equator_j2000() -> Array:
 class Rotation:
     """Mars' body axes in ICRF over an interval, made cheap for many instants.
 
-    The pole and the uneven part of W move by less than 1e-4 degrees a day; they are kept at knots half a day apart and
-    read by lines, which is exact to 1e-9 degrees.
+    The axes of the equator and the uneven part of W move by less than 1e-4 degrees a day. Over an interval of up to a
+    month they are cubic polynomials of time, exact to 1e-9 degrees.
+
+    Attributes:
+        middle: TDB seconds since J2000 at the middle of the interval.
+        equator: coefficients by falling power of the node, east and pole vectors, shape (4, 9, 1).
+        slow: coefficients of the uneven part of W, radians, shape (4,).
     """
 
-    knots: Array
-    poles: Array
+    middle: float
+    equator: Array
     slow: Array
 
     @classmethod
     def over(cls, first: float, last: float) -> Rotation:
         """A rotation for TDB seconds since J2000 between `first` and `last`."""
-        knots = np.arange(np.floor(first / 43200.0), np.ceil(last / 43200.0) + 1.5) * 43200.0
-        ascension, declination, slow = _slow_angles(knots)
-        return cls(knots, np.stack([ascension, declination]), slow)
+        middle, half = 0.5 * (first + last), 0.5 * (last - first) + 1.0
+        # Chebyshev's points keep the polynomial's error even.
+        knots = half * np.cos(np.pi * (np.arange(8) + 0.5) / 8)
+        ascension, declination, slow = _slow_angles(middle + knots)
+        rows = np.concatenate([*equator_axes(ascension, declination), np.radians(slow)[None]])
+        coefficients = np.polyfit(knots / half, rows.T, 3) / half ** np.arange(3, -1, -1.0)[:, None]
+        return cls(middle, coefficients[:, :9, None], coefficients[:, 9])
 
     def pole(self, tdb: Array) -> Array:
         """Unit vector of the north pole in ICRF, shape (3, n)."""
-        return equator_axes(*(np.interp(tdb, self.knots, angle) for angle in self.poles))[2]
+        return self._along(tdb - self.middle, slice(6, 9))
 
     def axes(self, tdb: Array) -> tuple[Array, Array, Array]:
         """The body-fixed x, y and z axes in ICRF, each (3, n), at TDB seconds since J2000, shape (n,)."""
-        node, east, pole = equator_axes(*(np.interp(tdb, self.knots, angle) for angle in self.poles))
+        elapsed = tdb - self.middle
+        node, east, pole = (self._along(elapsed, slice(row, row + 3)) for row in (0, 3, 6))
         # Reduced before the product, so that 1e7 degrees of rotation keep 1e-9 degrees.
         turns = np.remainder(tdb / 86400.0 * (_SPIN / 360.0), 1.0)
-        meridian = 2 * np.pi * turns + np.radians(np.interp(tdb, self.knots, self.slow))
+        a, b, c, d = self.slow
+        meridian = 2 * np.pi * turns + (((a * elapsed + b) * elapsed + c) * elapsed + d)
         cosine, sine = np.cos(meridian), np.sin(meridian)
         return node * cosine + east * sine, east * cosine - node * sine, pole
+
+    def _along(self, elapsed: Array, rows: slice) -> Array:
+        a, b, c, d = self.equator[:, rows]
+        return np.asarray(((a * elapsed + b) * elapsed + c) * elapsed + d)
 
 
 def spheroid_point(

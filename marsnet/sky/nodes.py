@@ -63,7 +63,7 @@ class Sky:
             if isinstance(node, Station):
                 grounds[name] = GroundPoint.of(name, node)
             elif isinstance(node, Site):
-                places[name] = _site(node)
+                places[name] = _site(name, node)
             elif isinstance(node, Orbiter):
                 places[name] = _orbiter(name, node, base_dir or Path())
         return cls(topology, timeline, places, grounds)
@@ -82,9 +82,13 @@ class Sky:
         return self.places[name]
 
 
-def _site(node: Site) -> Place:
+def _site(name: str, node: Site) -> Place:
     if node.body == "mars":
         return SurfacePoint.site(node.latitude, node.longitude, node.altitude)
+    if node.terrain:
+        raise InputError(
+            f"site {name!r} on {node.body} has a terrain mask, which is known for Mars only", remedy="remove 'terrain'"
+        )
     return MoonPoint.of(node.body, node.latitude, node.longitude, node.altitude)
 
 

@@ -397,6 +397,13 @@ ORBITER, BASE = orbiter(*MRO), site(0.0, 0.0)
         ({"a": ORBITER, "b": BASE}, [("a", "b")], "2055-01-01T00:00:00Z", 1e5, "outside the ephemeris"),
         ({"a": ORBITER, "b": BASE}, [("a", "b")], "2040-12-30T00:00:00Z", 1e6, "between 2025-01-01 and 2040-12-31"),
         ({"a": ORBITER, "b": BASE}, [("a", "b")], "yesterday", 1e5, "not a UTC instant"),
+        (
+            {"a": ORBITER, "b": BASE | {"body": "phobos", "terrain": [{"azimuth": "0 deg", "elevation": "9 deg"}]}},
+            [("a", "b")],
+            EPOCH,
+            1e5,
+            "site 'b' on phobos has a terrain mask",
+        ),
         ({"a": BASE, "b": BASE}, [("a", "b")], EPOCH, 1e5, "two sites on mars"),
         (
             {"a": {"kind": "station", "itrf": ["1 km", "2 km", "3 km"], "radios": ["x"]}, "b": BASE},
