@@ -105,10 +105,12 @@ def measure(topology: Topology, sols: float) -> None:
         ranges += len(chunk.ranges)
     elapsed = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    helper = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     pairs = 2 * len(topology.links)
     print(
         f"{sols:7.1f} sols, {pairs} directions: {elapsed:6.2f} s, {1e6 * elapsed / sols / pairs:6.1f} us per sol and "
         f"direction, {contacts} contacts, {ranges} ranges, peak {peak:.0f} MB"
+        + (f" and {helper:.0f} MB in each helper" if helper else "")
     )
 
 
