@@ -11,7 +11,8 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from marsnet.clock import MissionClock
 from marsnet.dtn.bpv7 import (
@@ -156,17 +157,22 @@ class BundleAgent:
     def advance(self, now: float) -> None:
         """Do what is due by `now`: traffic, expiry, contacts, timers; then commit, acknowledge, route and send."""
         self._now = now
-        self._generate(now)
-        self._expire(now)
-        self._contacts(now)
-        self._retry_failed(now)
-        self.ltp.advance(now)
+        for act in (self._generate, self._expire, self._contacts, self._retry_failed, self.ltp.advance):
+            self._unless_full(act, now)
         while True:
             for event in self.ltp.take_events():
-                self._handle(event, now)
-            if not self._commit(now) and not self._fill(now):
+                self._unless_full(partial(self._handle, event), now)
+            if not self._commit(now) and not self._unless_full(self._fill, now):
                 break
             self.ltp.advance(now)
+
+    def _unless_full(self, act: Callable[[float], object], now: float) -> bool:
+        """Do one thing; returns whether it says that there is more to do. A full disk undoes what came in meanwhile."""
+        try:
+            return bool(act(now))
+        except StorageFullError as error:
+            self._lose(error, now)
+            return False
 
     @property
     def unroutable(self) -> int:
@@ -296,6 +302,7 @@ class BundleAgent:
                 now=now,
             )
         except StorageFullError as error:
+            self._lose(error, now)
             self._note(
                 Record(now, self.config.name, Step.REFUSED, name, {**details, "reason": str(error)}),
                 bundle.service_class,
@@ -333,8 +340,10 @@ class BundleAgent:
         try:
             self.store.commit()
         except StorageFullError as error:
-            self._undone(begun, confirm, error, now)
-            return True
+            self._begun, self._confirm = begun, confirm
+            self._lose(error, now)
+            begun, self._begun = self._begun, []
+            confirm, self._confirm = self._confirm, []
         for record, held, _ in begun:
             self._note(record, held.priority)
         self.ledger.flush()
@@ -345,22 +354,20 @@ class BundleAgent:
                 self._dispatch(held, now)
         return True
 
-    def _undone(
-        self, begun: list[tuple[Record, Held, bool]], confirm: list[SessionId], error: StorageFullError, now: float
-    ) -> None:
-        """The disk is full: what came in is not kept and its senders are told; what left is remembered."""
-        lost = set(error.lost)
+    def _lose(self, error: StorageFullError, now: float) -> None:
+        """The disk is full: what came in and was not durable yet is not kept, and its senders are told."""
+        lost, reason = set(error.lost), {"reason": str(error)}
+        begun, self._begun = self._begun, []
         for record, held, is_new in begun:
             if held.key in lost:
                 self._held.pop(held.key, None)
-                reason = {"reason": str(error)}
                 self._note(Record(now, self.config.name, Step.REFUSED, record.bundle, reason), held.priority)
             else:
-                self._note(record, held.priority)
-                if is_new:
-                    self._dispatch(held, now)
-        for session in confirm:
-            self.ltp.refuse(session, now)
+                self._begun.append((record, held, is_new))
+        if lost:
+            for session in self._confirm:
+                self.ltp.refuse(session, now)
+            self._confirm.clear()
 
     def _end(self, held: Held, step: Step, now: float, details: dict[str, object]) -> None:
         """Record the end of a bundle's life here, before the store forgets it."""
