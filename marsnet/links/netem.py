@@ -28,7 +28,7 @@ UNLIMITED_RATE = 10e9
 _MAX_LIMIT = 2**32 - 1
 # linux/rtnetlink.h, linux/pkt_sched.h
 _RTM_NEWQDISC, _RTM_DELQDISC, _RTM_GETQDISC = 36, 37, 38
-_REQUEST, _ACK, _REPLACE, _CREATE = 0x1, 0x4, 0x100, 0x400
+_REQUEST, _ACK, _ECHO, _REPLACE, _CREATE = 0x1, 0x4, 0x8, 0x100, 0x400
 _TCA_KIND, _TCA_OPTIONS = 1, 2
 _NETEM_RATE, _NETEM_RATE64, _NETEM_LATENCY64 = 6, 8, 10
 _ROOT = 0xFFFFFFFF
@@ -173,7 +173,7 @@ class NetemLine:
 
 def read_back(interface: Interface) -> NetemParameters | None:
     """What netem on an interface is set to; None when another queueing discipline is there."""
-    answer = _attributes(_talk(_RTM_GETQDISC, _REQUEST, interface.index, b"")[36:])
+    answer = _attributes(_talk(_RTM_GETQDISC, _REQUEST | _ECHO, interface.index, b"")[36:])
     if answer.get(_TCA_KIND, b"").rstrip(b"\0") != b"netem":
         return None
     options = answer[_TCA_OPTIONS]
