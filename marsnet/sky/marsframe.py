@@ -106,7 +106,7 @@ class Rotation:
     """Mars' body axes in ICRF over an interval, made cheap for many instants.
 
     The axes of the equator and the uneven part of W move by less than 1e-4 degrees a day. Over an interval of up to a
-    month they are cubic polynomials of time, exact to 1e-9 degrees.
+    month they are cubic polynomials of time, exact to 1e-8 degrees.
 
     Attributes:
         middle: TDB seconds since J2000 at the middle of the interval.

@@ -149,7 +149,7 @@ class Span:
         return cls(sky, first, last, grid, rotation, low, (high - low) / (beyond - first))
 
     def tdb(self, time: Array) -> Array:
-        """TDB seconds since J2000; between the ends TDB - TT is a line, within 60 microseconds for a month."""
+        """TDB seconds since J2000; between the ends TDB - TT is a line, within 70 microseconds for a month."""
         return self._tdb0 + self._tdb_rate * (time - self.first)
 
     def stride(self, step: float) -> int:

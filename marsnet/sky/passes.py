@@ -18,7 +18,7 @@ from marsnet.sky.places import Motion
 from marsnet.sky.search import positive_windows
 from marsnet.sky.terrain import clear_of_terrain
 
-_CHUNK = 1.44e6  # seconds
+_CHUNK = 2.88e6  # seconds
 _TOUCH = 1e-3
 _SAMPLES = 17  # of a window in each round of the search for its best instant
 
