@@ -186,7 +186,8 @@ class Fidelity(Strict):
 
     link_lateness_p99: Duration = 0.02
     node_lateness_p99: Duration = 0.25
-    ring_drops: int = Field(default=0, ge=0)
+    ring_drops: int = Field(default=0, ge=0, description="frames that the links' own receive rings had no room for")
+    switch_drops: int = Field(default=0, ge=0, description="frames that the switches' sockets had no room for")
 
 
 class Scenario(Strict):

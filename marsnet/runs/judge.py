@@ -203,6 +203,7 @@ def _doubts(spec: RunSpec, outcome: Outcome) -> Iterable[str]:
         ("link_lateness_p99", budget.link_lateness_p99),
         ("node_lateness_p99", budget.node_lateness_p99),
         ("ring_drops", float(budget.ring_drops)),
+        ("switch_drops", float(budget.switch_drops)),
     ):
         value = outcome.fidelity.get(name, 0.0)
         if value > limit:

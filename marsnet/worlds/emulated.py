@@ -13,6 +13,7 @@ from marsnet.dtn.node.ledger import read_ledgers
 from marsnet.dtn.store import BundleState, BundleStore, StoreError
 from marsnet.units import format_duration
 from marsnet.worlds.deploy import Deployment, deploy, frames_of
+from marsnet.worlds.lab.switches import socket_drops
 from marsnet.worlds.spec import EmulatedOptions, Frames, Outcome, Progress, RunSpec
 
 _TICKS = 50
@@ -87,6 +88,7 @@ def _observe(spec: RunSpec, deployment: Deployment, interrupted: bool, began: fl
     lateness = [s["lateness"]["p99"] for s in statuses.values() if s is not None]
     fidelity["node_lateness_p99"] = max(lateness, default=0.0)
     fidelity["nodes_asked"] = float(len(lateness))
+    fidelity["switch_drops"] = float(sum(socket_drops().values()))
     up = [float(series["value"][1]) for series in lab.query("up")]
     fidelity["targets_scraped"] = sum(up)
     fidelity["targets_down"] = len(up) - sum(up)

@@ -13,7 +13,7 @@ from marsnet.worlds.lab import spec
 from marsnet.worlds.lab.mininet_library import Host, Intf, Link, Mininet
 from marsnet.worlds.lab.namespace import run
 from marsnet.worlds.lab.spec import LinkSpec, NodeSpec, Port
-from marsnet.worlds.lab.switches import Datapath, LabSwitch, verify_ports
+from marsnet.worlds.lab.switches import Datapath, LabSwitch, verify_ports, widen_receive_buffers
 
 LinkMaker = Callable[[Any, Any, LinkSpec, Port, Port], Any]
 """Joins two Mininet nodes at the two ports of a link and returns the Mininet link."""
@@ -87,6 +87,7 @@ def build(
     network.start()
     expected = {port.interface: port.number for port in ports.values()}
     verify_ports(runtime, expected | {_host_side(node): spec.HOST_PORT for node in nodes})
+    widen_receive_buffers(runtime)
     return network
 
 
