@@ -1,6 +1,7 @@
 /* Load for the benchmarks of the delay line.
  *   load send IF BYTES FRAMES_PER_SECOND SECONDS BATCH   (0 frames per second: as many as possible)
  *   load sink IF SECONDS NOMINAL_DELAY_NS
+ * With LOAD_QDISC in the environment the sender goes through the interface's queueing discipline, as netem needs.
  * Frames carry a number and the wall clock at which they were sent; the sink compares the kernel's arrival stamp. */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -49,7 +50,8 @@ static int send_load(char **v)
     struct mmsghdr msg[MAX_BATCH];
     struct iovec io[MAX_BATCH];
     memset(msg, 0, sizeof msg);
-    setsockopt(s, SOL_PACKET, PACKET_QDISC_BYPASS, &one, sizeof one);
+    if (!getenv("LOAD_QDISC"))
+        setsockopt(s, SOL_PACKET, PACKET_QDISC_BYPASS, &one, sizeof one);
     setsockopt(s, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room);
     prctl(PR_SET_TIMERSLACK, 1);
     for (int i = 0; i < batch; i++) {
