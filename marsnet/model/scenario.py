@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from marsnet.clock import format_utc, parse_utc
 from marsnet.errors import InputError
-from marsnet.model.quantities import Duration, Fraction, PositiveDuration, Size, Strict, Utc
+from marsnet.model.quantities import Duration, Fraction, PositiveDuration, Size, Strict, Utc, misplaced
 from marsnet.model.source import build, line_of, read_yaml
 from marsnet.model.topology import Name, ServiceClassName, Topology, load_topology
 from marsnet.units import quantity
@@ -211,9 +211,9 @@ class Scenario(Strict):
     @model_validator(mode="after")
     def _unique_flows(self) -> Self:
         names = [flow.name for flow in self.traffic]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"two flows are named {name!r}; rename one")
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                raise misplaced(f"two flows are named {name!r}", "rename one", "traffic", index, "name")
         return self
 
 
@@ -225,7 +225,15 @@ def load_scenario(path: str | Path) -> tuple[Scenario, Topology]:
     """
     document = read_yaml(path)
     scenario = build(Scenario, document, path)
-    topology = load_topology(Path(path).parent / scenario.topology)
+    file = Path(path).parent / scenario.topology
+    if not file.exists():
+        raise InputError(
+            f"there is no topology {str(file)!r}",
+            remedy="give its path relative to this file",
+            file=path,
+            line=line_of(document, ("topology",)),
+        )
+    topology = load_topology(file)
     for location, problem, remedy in _dangling(scenario, topology):
         raise InputError(problem, remedy=remedy, file=path, line=line_of(document, location))
     return scenario, topology
@@ -233,8 +241,8 @@ def load_scenario(path: str | Path) -> tuple[Scenario, Topology]:
 
 def _dangling(scenario: Scenario, topology: Topology) -> list[tuple[tuple[int | str, ...], str, str]]:
     """References to nodes, links and flows that do not exist: location, problem, remedy."""
-    nodes, links = topology.nodes, {link.title for link in topology.links}
-    flows = {flow.name for flow in scenario.traffic}
+    nodes, links = topology.nodes, [link.title for link in topology.links]
+    flows = [flow.name for flow in scenario.traffic]
     found: list[tuple[tuple[int | str, ...], str, str]] = []
 
     def need(kind: str, name: str, known: Any, *location: int | str) -> None:

@@ -84,9 +84,9 @@ def check_times(scenario: Scenario, topology: Topology, path: Path) -> None:
     try:
         for index, flow in enumerate(scenario.traffic):
             place = ("traffic", index, "start")
-            mission_time(flow.start, scenario, topology)
+            start = _start(flow, scenario, topology)
             place = ("traffic", index, "start" if flow.stop is None else "stop")
-            _check_flow(flow, scenario, topology)
+            _check_stop(flow, start, scenario, topology)
         for index, fault in enumerate(scenario.faults):
             place = ("faults", index, "at")
             incidents(scenario.model_copy(update={"faults": (fault,)}), topology)
@@ -94,13 +94,17 @@ def check_times(scenario: Scenario, topology: Topology, path: Path) -> None:
         raise error.at(path, line_of(document, place)) from None
 
 
-def _check_flow(flow: Flow, scenario: Scenario, topology: Topology) -> None:
+def _start(flow: Flow, scenario: Scenario, topology: Topology) -> float:
     start = mission_time(flow.start, scenario, topology)
-    stop = scenario.duration if flow.stop is None else mission_time(flow.stop, scenario, topology)
     if start < 0:
         raise InputError(
             f"flow {flow.name!r} starts at {flow.start.text!r}, before the run", remedy="give a later 'start'"
         )
+    return start
+
+
+def _check_stop(flow: Flow, start: float, scenario: Scenario, topology: Topology) -> None:
+    stop = scenario.duration if flow.stop is None else mission_time(flow.stop, scenario, topology)
     if stop <= start:
         until = f"the end of the run at {format_duration(stop)}" if flow.stop is None else repr(flow.stop.text)
         raise InputError(
