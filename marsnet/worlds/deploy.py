@@ -140,6 +140,8 @@ def _write_configs(spec: RunSpec, lab: Lab) -> None:
                 },
                 "bind": lab.address(name),
                 "state": Path(STATE),
+                # A scenario kills processes, not the host; waiting for its disk would cost seconds of mission time.
+                "durability": "process",
                 "metrics": (lab.mgmt(name), lab_spec.NODE_METRICS_PORT),
             }
         )

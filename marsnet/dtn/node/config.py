@@ -71,6 +71,8 @@ class NodeConfig(_Record):
         state: directory of the bundle store.
         ledger: file that the life of each bundle is appended to.
         quota: bytes that the store may hold.
+        durability: what a commit outlives: `power`, a failure of the machine, or `process`, a kill of the node, which
+            is quicker.
         bind: address of the data plane.
         port: UDP port of the LTP engine.
         metrics: address and port of the HTTP endpoint with metrics.
@@ -87,6 +89,7 @@ class NodeConfig(_Record):
     state: Path | None = None
     ledger: Path | None = None
     quota: int = Field(default=2_000_000_000, gt=0)
+    durability: Literal["power", "process"] = "power"
     bind: str = "0.0.0.0"  # noqa: S104
     port: int = Field(default=1113, ge=1, le=65535)
     metrics: tuple[str, int] | None = None

@@ -39,7 +39,7 @@ class NodeDaemon:
         self._loop = asyncio.get_running_loop()
         self._metrics = NodeMetrics(config.name)
         self._transport = UdpTransport(config, self._loop)
-        self._store = BundleStore(self._state / "store", quota_bytes=config.quota)
+        self._store = BundleStore(self._state / "store", quota_bytes=config.quota, sync=config.durability == "power")
         self._ledger_file = config.ledger or self._state / "ledger.jsonl"
         self._ledger = FileLedger(self._ledger_file)
         self._runner: NodeRunner | None = None

@@ -43,12 +43,13 @@ class Database:
     they are not lost but become durable with the next commit that succeeds.
     """
 
-    def __init__(self, path: Path | None, *, verify: bool) -> None:
+    def __init__(self, path: Path | None, *, verify: bool, sync: bool = True) -> None:
         """Open or create.
 
         Args:
             path: of the file; None for memory.
             verify: check every page, however large the file.
+            sync: wait for the disk at every commit; without, a commit outlives the process but not the machine.
 
         Raises:
             CorruptionError: the file is no intact database of this kind.
@@ -64,7 +65,7 @@ class Database:
         except sqlite3.Error as error:
             raise StoreError(f"{path}: {error}; give the node a folder that it can write to") from error
         try:
-            self._prepare(verify)
+            self._prepare(verify, sync)
         except sqlite3.Error as error:
             self._connection.close()
             raise self._explain(error) from error
@@ -72,7 +73,7 @@ class Database:
             self._connection.close()
             raise
 
-    def _prepare(self, verify: bool) -> None:
+    def _prepare(self, verify: bool, sync: bool) -> None:
         run = self._connection.execute
         if self.path is not None:
             run("PRAGMA locking_mode=EXCLUSIVE")
@@ -80,7 +81,7 @@ class Database:
                 # Before anything is written, or it has no effect; it lets `shrink` work.
                 run("PRAGMA auto_vacuum=INCREMENTAL")
             run("PRAGMA journal_mode=WAL")
-            run("PRAGMA synchronous=FULL")
+            run(f"PRAGMA synchronous={'FULL' if sync else 'OFF'}")
         # Some distributions overwrite what is deleted; that writes every large bundle once more.
         run("PRAGMA secure_delete=OFF")
         version = run("PRAGMA user_version").fetchone()[0]

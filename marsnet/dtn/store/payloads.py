@@ -13,8 +13,8 @@ _SUFFIX = ".bundle"
 class PayloadFiles:
     """A folder of files, one a bundle. Names are random; the database says which belong to bundles."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, sync: bool = True) -> None:
+        self._folder, self._sync = folder, sync
         folder.mkdir(exist_ok=True)
         self._unsynced: list[str] = []
         self._doomed: list[str] = []
@@ -48,7 +48,7 @@ class PayloadFiles:
 
     def sync(self) -> None:
         """Make the files written since the last time durable, and their names. Raises OSError."""
-        if not self._unsynced:
+        if not self._unsynced or not self._sync:
             return
         for name in self._unsynced:
             _fsync(self._folder / name, os.O_RDWR)

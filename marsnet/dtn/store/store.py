@@ -61,6 +61,7 @@ class BundleStore:
         ballast_bytes: int = 8 << 20,
         verify: bool = False,
         on_corruption: Literal["refuse", "set_aside"] = "refuse",
+        sync: bool = True,
     ) -> None:
         """Open the store, or make a new one.
 
@@ -73,6 +74,8 @@ class BundleStore:
                 disk has less free than that, nothing is added.
             verify: check every page of a large database too (small ones are always checked).
             on_corruption: raise, or rename a corrupt database and begin anew.
+            sync: a commit waits for the disk. Without, it outlives a kill of the process but not a power failure of
+                the machine.
 
         Raises:
             CorruptionError: the database is corrupt and to be refused.
@@ -90,8 +93,8 @@ class BundleStore:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise StoreError(f"{folder}: {error.strerror}; give the node a folder that it can write to") from error
-            self._db = self._open(folder / "bundles.sqlite", verify, on_corruption)
-            self._files = PayloadFiles(folder / "payloads")
+            self._db = self._open(folder / "bundles.sqlite", verify, on_corruption, sync)
+            self._files = PayloadFiles(folder / "payloads", sync)
             self.counters.orphans = self._files.remove_orphans(
                 {name for (name,) in self._db.read("SELECT file FROM bundles WHERE file IS NOT NULL")}
             )
@@ -99,9 +102,9 @@ class BundleStore:
         self._uncommitted: list[int] = []
         self._room = Room(self._db, quota_bytes, policy or EvictionPolicy())
 
-    def _open(self, file: Path, verify: bool, on_corruption: str) -> Database:
+    def _open(self, file: Path, verify: bool, on_corruption: str, sync: bool) -> Database:
         try:
-            return Database(file, verify=verify)
+            return Database(file, verify=verify, sync=sync)
         except CorruptionError:
             if on_corruption != "set_aside":
                 raise
@@ -112,7 +115,7 @@ class BundleStore:
             for suffix in ("-wal", "-shm"):
                 file.with_name(file.name + suffix).unlink(missing_ok=True)
             self.counters.set_aside += 1
-            return Database(file, verify=False)
+            return Database(file, verify=False, sync=sync)
 
     # Bundles
 
