@@ -48,6 +48,17 @@ def number(value: object, what: str, least: float, most: float) -> float:
     return float(value)
 
 
+def listed(value: object, what: str) -> tuple[Any, ...]:
+    """A list, as a tuple.
+
+    Raises:
+        InputError: naming the value when it is none.
+    """
+    if not isinstance(value, list | tuple):
+        raise InputError(f"{what} is {value!r}", remedy="write a list")
+    return tuple(value)
+
+
 def only(data: Mapping[str, Any], what: str, *allowed: str) -> None:
     """Refuse keys that nobody reads.
 
@@ -93,7 +104,7 @@ class ClassConfig:
         """Read the JSON form, whose keys are the attributes."""
         only(data, "class", "name", "dscp", "limit_bytes", "limit_frames", "weight")
         known = dict(data)
-        known["dscp"] = tuple(known.get("dscp", ()))
+        known["dscp"] = listed(known.get("dscp", ()), "class: dscp")
         return cls(**({"name": ""} | known))
 
 
@@ -135,7 +146,7 @@ class DirectionConfig:
         only(data, "direction", "classes", "scheduler", "default_class", "max_frame", "seed")
         known = dict(data)
         if "classes" in known:
-            known["classes"] = tuple(ClassConfig.from_json(c) for c in known["classes"])
+            known["classes"] = tuple(ClassConfig.from_json(c) for c in listed(known["classes"], "classes"))
         return cls(**known)
 
     @property

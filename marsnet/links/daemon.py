@@ -24,6 +24,7 @@ from typing import Any
 
 from marsnet.errors import EnvironmentLacksError, InputError, MarsnetError
 from marsnet.links.fidelity import LinkConfig
+from marsnet.links.interfaces import watch
 from marsnet.links.line import DEFAULT_RAM, PRIORITY, DelayLine
 from marsnet.links.metrics import serve_metrics
 from marsnet.links.segment import RawSegment, Segment, read_timeline
@@ -127,11 +128,21 @@ class Daemon:
     def on_event(self) -> None:
         """An interface has gone, or the disk has failed."""
         os.eventfd_read(self.line.event_fd)
-        for message in self.line.check_interfaces():
-            LOG.error("%s", message)
+        self._check_interfaces()
         store = self.line.stats()["store"]
         if store["state"] != "ok":
             LOG.error("spilling to %s %s", self.line.spill_dir, store["state"])
+
+    def on_link_change(self, watcher: socket.socket) -> None:
+        """An interface has come, gone or changed."""
+        with contextlib.suppress(OSError):  # ENOBUFS: so many changes that some went untold
+            while watcher.recv(65536):
+                pass
+        self._check_interfaces()
+
+    def _check_interfaces(self) -> None:
+        for message in self.line.check_interfaces():
+            LOG.error("%s", message)
 
     def _refill(self) -> None:
         if self._timer is not None:
@@ -238,11 +249,15 @@ async def run(options: argparse.Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.stopped.set)
     loop.add_reader(line.event_fd, daemon.on_event)
+    watcher = watch()
+    loop.add_reader(watcher, daemon.on_link_change, watcher)
     if options.priority and not line.stats()["realtime"]:
         LOG.warning("SCHED_FIFO is not permitted: frames may be late when the processors are busy")
     _report_ready(options)
     await daemon.stopped.wait()
     loop.remove_reader(line.event_fd)
+    loop.remove_reader(watcher)
+    watcher.close()
     server.close()
     if metrics is not None:
         await metrics.cleanup()

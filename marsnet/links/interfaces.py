@@ -54,6 +54,22 @@ class Interface:
             raise InputError(f"interface {name!r} is down", remedy=f"ip link set {name} up")
         return cls(name, index, mtu)
 
+    @property
+    def exists(self) -> bool:
+        """Whether the interface is still in this network namespace."""
+        try:
+            socket.if_indextoname(self.index)
+        except OSError:
+            return False
+        return True
+
+
+def watch() -> socket.socket:
+    """A socket that becomes readable whenever a link of this network namespace changes (rtnetlink(7), RTMGRP_LINK)."""
+    watcher = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
+    watcher.bind((0, 1))
+    return watcher
+
 
 def claim(interface: Interface) -> socket.socket:
     """Take an interface for oneself until the returned socket is closed.

@@ -273,7 +273,9 @@ class DelayLine:
         """Mark links whose interface has gone; returns a message for each that is new."""
         news = []
         for link in self._links.values():
-            if link.error is None and any(raw.gone for raw in self._raw(link.directions.values())[0]):
+            if link.error is not None:
+                continue
+            if any(raw.gone for raw in self._raw(link.directions.values())[0]) or not all(e.exists for e in link.ends):
                 for item in link.directions.values():
                     self._core.engine_fail(self._engine, item.ident)
                 link.error = f"link {link.name!r} is dead: {' or '.join(e.name for e in link.ends)} has gone"
