@@ -1,4 +1,4 @@
-"""The console script itself: exit codes, one line for a mistake, nothing for a closed pipe, no root where none is needed."""
+"""The console script itself: exit codes, one line for a mistake, silence at a closed pipe, and users without root."""
 
 from __future__ import annotations
 
