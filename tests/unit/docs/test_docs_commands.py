@@ -132,5 +132,7 @@ def test_links_lead_somewhere_and_no_machine_is_named(page: Path) -> None:
 def test_folders_and_files_named_in_the_text_exist(page: Path) -> None:
     rooms = "marsnet|docs|tests|scripts|services|topologies|scenarios|schemas|controllers"
     named = set(re.findall(rf"`((?:{rooms})/[\w./-]+)`", page.read_text()))
-    missing = [name for name in named if not (ROOT / name).exists()]
+    # Images, and a placeholder.
+    images = {f"marsnet/{folder.name}" for folder in (ROOT / "services").iterdir()}
+    missing = [name for name in named - images if "ROOM" not in name and not (ROOT / name).exists()]
     assert missing == []
