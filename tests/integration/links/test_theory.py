@@ -125,3 +125,15 @@ def test_order_outages_and_the_balance_hold_when_the_processors_are_busy(lab: An
     assert found["in"]["frames"] == 6000
     assert {"down", "loss", "receiver_down"} <= set(found["dropped"]) <= {"down", "loss", "receiver_down", "cut"}
     assert found["in_flight"]["frames"] == found["queued"]["frames"] == 0
+
+
+def test_ping_over_five_seconds_takes_ten_when_the_processors_are_busy(lab: Any, client: DelayLineClient) -> None:
+    for direction in ("ab", "ba"):
+        client.load_timeline("space", direction, [Segment(0, 5 * S)])
+    with busy():
+        out = lab.run("a", "ping", "-c", "10", "-i", "0.2", "-W", "12", "10.9.0.2")
+    times = sorted(float(word[5:]) for word in out.split() if word.startswith("time="))
+    assert len(times) == 10
+    assert times[0] >= 10_000
+    assert times[5] <= 10_001, times  # the median: the ends themselves have to wait for a processor
+    assert balanced(client)["lateness_p99_ns"] < MS
