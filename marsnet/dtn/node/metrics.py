@@ -104,7 +104,7 @@ class _AgentCollector(Collector):
         for name, text, value in (
             ("marsnet_store_bundles", "Bundles in the store.", usage.bundles),
             ("marsnet_store_bytes", "Bytes of bundles in the store.", usage.size),
-            ("marsnet_unroutable_bundles", "Bundles in the store without a route.", self._agent.unroutable),
+            ("marsnet_unroutable_bundles", "Bundles in the store without a route.", self._agent.forwarder.unroutable),
         ):
             gauge = GaugeMetricFamily(name, text, labels=["node"])
             gauge.add_metric([self._node], value)
@@ -117,7 +117,7 @@ class _AgentCollector(Collector):
         contact = GaugeMetricFamily(
             "marsnet_contact_open", "1 while the plan has a contact.", labels=["node", "neighbour"]
         )
-        for neighbour, waiting, is_open in self._agent.neighbours():
+        for neighbour, waiting, is_open in self._agent.forwarder.neighbours():
             contact.add_metric([self._node, neighbour], is_open)
             for service_class in ServiceClass:
                 queue.add_metric([self._node, neighbour, service_class.name.lower()], waiting.count(service_class))
@@ -137,7 +137,7 @@ class _AgentCollector(Collector):
         resent = CounterMetricFamily(
             "marsnet_ltp_retransmitted_bytes", "Octets of block data sent again.", labels=["node", "neighbour"]
         )
-        for neighbour, counters in self._agent.ltp_counters():
+        for neighbour, counters in self._agent.forwarder.ltp_counters():
             at = [self._node, neighbour]
             for kind, name in KIND_NAMES.items():
                 segments.add_metric([*at, "sent", name], counters.sent_segments[kind])

@@ -23,6 +23,7 @@ class Held:
         size: octets.
         priority: class of service.
         expires: mission seconds.
+        since: mission seconds at which it came in.
         previous_hop: node that it came from.
         neighbour: next hop, once it is routed.
         booking: its volume on the route.
@@ -36,6 +37,7 @@ class Held:
     size: int
     priority: ServiceClass
     expires: float
+    since: float
     previous_hop: str | None = None
     neighbour: str | None = None
     booking: Booking | None = None
