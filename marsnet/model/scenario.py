@@ -186,6 +186,9 @@ class Fidelity(Strict):
 
     link_lateness_p99: Duration = 0.02
     node_lateness_p99: Duration = 0.25
+    mission_lateness_p99: Duration = Field(
+        default=300.0, description="the larger of the two in mission time, which bounds the rate"
+    )
     ring_drops: int = Field(default=0, ge=0, description="frames that the links' own receive rings had no room for")
     switch_drops: int = Field(default=0, ge=0, description="frames that the switches' sockets had no room for")
 

@@ -208,6 +208,12 @@ def _doubts(spec: RunSpec, outcome: Outcome) -> Iterable[str]:
         value = outcome.fidelity.get(name, 0.0)
         if value > limit:
             yield f"{name} is {value:g}, the budget {limit:g}; try a lower rate than {spec.rate:g}"
+    late = max(outcome.fidelity.get(name, 0.0) for name in ("link_lateness_p99", "node_lateness_p99"))
+    if late * spec.rate > budget.mission_lateness_p99:
+        yield (
+            f"{format_duration(late)} of lateness are {format_duration(late * spec.rate)} of mission time, the budget "
+            f"{format_duration(budget.mission_lateness_p99)}; try a lower rate than {spec.rate:g}"
+        )
 
 
 def _classes(everyone: dict[str, Life], light: LightTimes) -> Iterable[ClassFigures]:
