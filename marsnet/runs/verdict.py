@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -95,25 +96,33 @@ def write_verdict(content: dict[str, Any], folder: Path) -> None:
 
 def requirements_table(judgement: Judgement) -> Table:
     """The requirements as a table that a person reads."""
-    table = Table("requirement", "measured", "required", "verdict", title="Requirements")
+    table = Table("", "requirement", "measured", "required", box=box.SIMPLE_HEAD, pad_edge=False)
     for finding in judgement.findings:
         mark = Text("pass", "green") if finding.passed else Text("FAIL", "bold red")
-        table.add_row(finding.name, finding.measured, finding.required, mark)
+        table.add_row(mark, finding.name, finding.measured, finding.required)
     return table
+
+
+def _brief(seconds: float) -> str:
+    """A duration in one unit, for a narrow column."""
+    if not math.isfinite(seconds):
+        return "-"
+    return f"{seconds / 60:.1f} min" if 120 <= seconds < 7200 else format_duration(seconds)
 
 
 def classes_table(judgement: Judgement) -> Table:
     """Figures of each class as a table that a person reads."""
-    table = Table(
-        "class", "accepted", "delivered", "volume", "median", "95th", "99th", title="Latency beyond light time"
-    )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="Latency beyond light time", title_justify="right")
+    table.add_column("class")
+    for name in ("accepted", "delivered", "volume", "median", "95th", "99th"):
+        table.add_column(name, justify="right", no_wrap=True)
     for figures in judgement.classes:
         table.add_row(
             figures.service_class,
             str(figures.accepted),
             str(figures.delivered),
             format_size(figures.volume),
-            *(format_duration(value) if math.isfinite(value) else "-" for value in figures.excess),
+            *map(_brief, figures.excess),
         )
     return table
 
