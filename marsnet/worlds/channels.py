@@ -45,7 +45,7 @@ def channels(spec: RunSpec, clock: MissionClock) -> list[Channel]:
     for link in spec.topology.links:
         down = [i for i in spec.incidents if link.title in i.links]
         outages = [Outage(i.start, i.end) for i in down]
-        deaf = tuple(_line_time(i, clock) for i in down)
+        deaf = _deaf(down, clock)
         for source, target in (link.between, link.between[::-1]):
             found.append(
                 Channel(
@@ -99,5 +99,13 @@ def link_config(link: Link, seed: int, rate: float) -> dict[str, Any]:
     }
 
 
-def _line_time(incident: Incident, clock: MissionClock) -> tuple[int, int]:
-    return round(clock.to_monotonic(incident.start) * _NS), round(clock.to_monotonic(incident.end) * _NS)
+def _deaf(incidents: list[Incident], clock: MissionClock) -> tuple[tuple[int, int], ...]:
+    """The union of incidents, which come in order of their starts, as disjoint intervals of line time."""
+    union: list[tuple[int, int]] = []
+    for incident in incidents:
+        start, end = (round(clock.to_monotonic(t) * _NS) for t in (incident.start, incident.end))
+        if union and start <= union[-1][1]:
+            union[-1] = (union[-1][0], max(union[-1][1], end))
+        else:
+            union.append((start, end))
+    return tuple(union)

@@ -14,6 +14,7 @@ from marsnet.dtn.store import BundleState, BundleStore, StoreError
 from marsnet.units import format_duration
 from marsnet.worlds.deploy import Deployment, deploy, frames_of
 from marsnet.worlds.lab.switches import socket_drops
+from marsnet.worlds.ownership import let_stay, owned
 from marsnet.worlds.spec import EmulatedOptions, Frames, Outcome, Progress, RunSpec
 
 _TICKS = 50
@@ -37,13 +38,20 @@ def run_emulated(spec: RunSpec, options: EmulatedOptions, progress: Progress | N
     tell = progress or (lambda share, state: None)
     began = time.monotonic()
     name = lab_name(spec, options)
-    deployment = deploy(spec, name, lambda step: tell(0.0, f"setting up: {step}"), options.prometheus)
-    try:
-        interrupted = not _drive(spec, deployment, tell)
-        return _observe(spec, deployment, interrupted, began)
-    finally:
-        if not options.keep:
-            deployment.lab.down()
+
+    def say(step: str) -> None:
+        tell(0.0, f"setting up: {step}")
+
+    with owned(name, say):
+        deployment = deploy(spec, name, say, options.prometheus)
+        try:
+            interrupted = not _drive(spec, deployment, tell)
+            return _observe(spec, deployment, interrupted, began)
+        finally:
+            if options.keep:
+                let_stay(name)
+            else:
+                deployment.lab.down()
 
 
 def _drive(spec: RunSpec, deployment: Deployment, tell: Progress) -> bool:

@@ -23,6 +23,7 @@ from marsnet.worlds.lab import inspect as inspect_lab
 from marsnet.worlds.lab import spec as lab_spec
 from marsnet.worlds.lab.containers import Containers
 from marsnet.worlds.lab.delayline import socket_path
+from marsnet.worlds.ownership import let_stay, owned
 from marsnet.worlds.spec import Frames, RunSpec, check_rate
 
 _FACTS = "standing.json"
@@ -75,12 +76,14 @@ def bring_up(
     scenario = Scenario.model_construct(
         name=topology.name, start=plan.epoch, duration=duration, traffic=(), faults=(), requirements=()
     )
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    write_plan(plan, folder / "plan.json")
-    deployment = deploy(RunSpec(scenario, topology, plan, (), 1, rate, folder), name, say, prometheus)
-    deployment.lab.leave()
-    facts.write_text(json.dumps(wish | {"clock": asdict(deployment.clock)}))
+    with owned(name, say):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        write_plan(plan, folder / "plan.json")
+        deployment = deploy(RunSpec(scenario, topology, plan, (), 1, rate, folder), name, say, prometheus)
+        deployment.lab.leave()
+        facts.write_text(json.dumps(wish | {"clock": asdict(deployment.clock)}))
+        let_stay(name)
     return name, True
 
 

@@ -248,6 +248,7 @@ class BundleAgent:
         for victim in added.evicted:
             self._discard(victim.key, Step.DROPPED, now, "evicted")
         if added.key is None:
+            self.forwarder.came_back(name, peer)
             self._note(Record(now, self.config.name, Step.DUPLICATE, name, details), bundle.service_class)
             return
         held = Held(added.key, name, self._destination(bundle), len(octets), bundle.service_class, expires, now, peer)
@@ -259,8 +260,14 @@ class BundleAgent:
         heapq.heappush(self._expiries, (held.expires, held.key))
 
     def _forwarded(self, held: Held, now: float) -> None:
+        if held.returned:
+            # The neighbour took it, and it is here once more already: the one copy that counts is this one.
+            self.store.set_state(held.key, BundleState.QUEUED)
+            self.forwarder.on_returned(held, now)
+            return
         self.forwarder.on_acknowledged(held)
-        self.store.delete(held.key)
+        # It may come back when the way it took proves closed, so its ID is forgotten; its destination remembers it.
+        self.store.delete(held.key, forget=True)
         record = Record(now, self.config.name, Step.FORWARDED, held.bundle, {"peer": held.neighbour or ""})
         self._begun.append((record, held, False))
 

@@ -106,7 +106,7 @@ class Forwarder:
     def route(self, held: Held, now: float) -> None:
         """Decide a bundle's way and put it into a queue, or aside where there is none."""
         held.neighbour, held.booking, held.session = None, None, None
-        held.sent = False
+        held.sent = held.returned = False
         decision = self.router.route(
             RouteRequest(
                 held.destination,
@@ -172,6 +172,12 @@ class Forwarder:
         if not held.sent:
             self._unsent[held.neighbour or ""] -= held.size
         del self.held[held.key]
+
+    def came_back(self, bundle: str, peer: str | None) -> None:
+        """A bundle has come again while a neighbour has yet to confirm it: whoever sent it deletes its own copy."""
+        for held in self.held.values():
+            if held.bundle == bundle and held.session is not None:
+                held.returned, held.previous_hop = True, peer
 
     def on_returned(self, held: Held, now: float) -> None:
         """A bundle comes back from LTP undelivered."""

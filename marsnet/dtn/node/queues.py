@@ -29,6 +29,7 @@ class Held:
         booking: its volume on the route.
         session: LTP session that carries it.
         sent: whether all of it has left.
+        returned: whether it has come again since it was handed to that session.
     """
 
     key: int
@@ -43,6 +44,7 @@ class Held:
     booking: Booking | None = None
     session: int | None = None
     sent: bool = False
+    returned: bool = False
 
 
 class ClassQueue:
