@@ -26,7 +26,7 @@ RUN_HERE: dict[str, tuple[str, ...]] = {
 }
 # Run by another test, which is named, or left out for a reason.
 RUN_ELSEWHERE = {
-    "marsnet run scenarios/first_light.yaml --world virtual": "tests/unit/worlds/test_virtual_world.py::"
+    ".venv/bin/marsnet run scenarios/first_light.yaml --world virtual": "tests/unit/worlds/test_virtual_world.py::"
     "test_first_light_passes_and_without_its_fault_delivers_the_same_sooner",
     "sudo python -m marsnet.links.daemon --socket /run/line.sock --ram '512 MiB' --spill-dir /var/tmp --metrics "
     "127.0.0.1:9464": "tests/integration/links/test_delay_line.py::",
@@ -35,8 +35,8 @@ RUN_ELSEWHERE = {
     "sudo make test": "it runs this test",
     "make test": "it runs this test",
     "make quick": "it runs this test",
-    "sudo make demo": "it sets the machine up; its targets: tests/unit/frame/test_ci_run.py::"
-    "test_every_target_that_the_documents_name_exists",
+    "make setup-unit": "make test begins with more than that",
+    "sudo make demo": "tests/integration/runs/test_demo.py::test_the_demo_passes",
     "make lint": "a part of make test",
     "make format": "it would change the files under test",
     "make bench": "measurements take minutes",
