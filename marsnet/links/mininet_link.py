@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import socket
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -131,7 +132,7 @@ class SpaceLink(Link):  # type: ignore[misc]
                 client.remove_link(self.link_name)
         finally:
             for middle in self.middles:
-                if Path(f"/sys/class/net/{middle}").exists():
+                if _exists(middle):
                     _run("ip", "link", "del", middle)
             if self._shared:
                 _OwnLine.give()
@@ -163,6 +164,15 @@ class _OwnLine:
         cls._process.close()
         cls._directory.cleanup()
         cls._client = cls._process = cls._directory = None
+
+
+def _exists(interface: str) -> bool:
+    """Whether this network namespace has it; /sys may be a mount that shows another namespace's."""
+    try:
+        socket.if_nametoindex(interface)
+    except OSError:
+        return False
+    return True
 
 
 def _run(*command: str) -> None:

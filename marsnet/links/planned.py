@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from marsnet.clock import MissionClock
+from marsnet.errors import InputError
 from marsnet.links.segment import ALWAYS, Segment
+from marsnet.links.timeline import Fault, faulted
 from marsnet.plan.types import Contact, ContactPlan, Range
 
 _NS = 1_000_000_000
@@ -27,27 +29,43 @@ class Outage:
     end: float
 
 
+def line_ns(clock: MissionClock, mission: float) -> int:
+    """Line time in ns of a mission time in seconds."""
+    return round(clock.to_monotonic(mission) * _NS)
+
+
 def timeline_for(
     plan: ContactPlan,
     source: str,
     target: str,
     clock: MissionClock,
     *,
+    link: str | None = None,
     hold: bool = True,
-    outages: Sequence[Outage] = (),
+    corrupt: bool = False,
+    outages: Iterable[Outage] = (),
 ) -> Iterator[Segment]:
-    """The segments of the direction from `source` to `target` on a mission clock.
+    """The segments of the direction from `source` to `target` on a mission clock: lazily, and covering all time.
 
     Args:
         plan: contacts and ranges.
         source: transmitting node.
         target: receiving node.
         clock: delays are divided and rates multiplied by its rate; the slope of the delay stays.
+        link: only contacts of this link; None takes all between the nodes.
         hold: between contacts frames wait at the transmitter (True) or are dropped.
-        outages: disjoint and in order.
+        corrupt: frames with bit errors are delivered corrupted instead of dropped.
+        outages: they may overlap.
+
+    Raises:
+        InputError: when the plan has contacts, but no range for the direction; while it is read, where two of its
+            contacts overlap.
     """
-    ranges = (r for r in plan.ranges if (r.source, r.target) == (source, target))
-    return segments(plan.between(source, target), ranges, clock, hold=hold, outages=outages)
+    contacts = [c for c in plan.between(source, target) if link in (None, c.link)]
+    ranges = [r for r in plan.ranges if (r.source, r.target) == (source, target)]
+    if contacts and not ranges:
+        raise InputError(f"the plan has no range from {source!r} to {target!r}", remedy="add a range for the direction")
+    return segments(contacts, ranges, clock, hold=hold, corrupt=corrupt, outages=outages)
 
 
 def segments(
@@ -56,50 +74,66 @@ def segments(
     clock: MissionClock,
     *,
     hold: bool = True,
+    corrupt: bool = False,
     outages: Iterable[Outage] = (),
 ) -> Iterator[Segment]:
     """The same from contacts and ranges of one direction, each ordered by start; they are read as far as needed.
 
     Where no range holds, the light time stays at what it was, or before the first one will be.
     """
+    edges = ((line_ns(clock, o.start), line_ns(clock, o.end)) for o in outages)
+    faults = [Fault(start, end, outage=True, hold=False) for start, end in edges if end > start]
+    return faulted(_planned(_disjoint(contacts), ranges, clock, hold, corrupt), faults)
+
+
+def _disjoint(contacts: Iterable[Contact]) -> Iterator[Contact]:
+    last = None
+    for contact in contacts:
+        if contact.end <= contact.start:
+            continue
+        if last is not None and contact.start < last.end:
+            raise InputError(
+                f"contacts of {contact.source!r} to {contact.target!r} overlap at {contact.start:g} s",
+                remedy="name the link, or mend the plan",
+            )
+        yield contact
+        last = contact
+
+
+def _planned(
+    contacts: Iterable[Contact], ranges: Iterable[Range], clock: MissionClock, hold: bool, corrupt: bool
+) -> Iterator[Segment]:
     contact: _Cursor[Contact] = _Cursor(contacts)
     light: _Cursor[Range] = _Cursor(ranges)
-    outage: _Cursor[Outage] = _Cursor(outages)
     owlt = light.following.owlt if light.following is not None else 0.0
-    time, last_t0 = -math.inf, None
+    time, held = -math.inf, None
     while True:
-        for cursor in (contact, light, outage):
-            cursor.move(time)
+        contact.move(time)
+        light.move(time)
         slope = 0.0
         if light.current is not None:
             owlt, slope = light.current.at(time), light.current.slope
         elif light.last is not None:
             owlt = light.last.at(light.last.end)
-        t0 = ALWAYS if time == -math.inf else round(clock.to_monotonic(time) * _NS)
-        if last_t0 is None or t0 > last_t0:
-            yield _segment(t0, owlt, slope, contact.current, clock, outage.current is not None, hold)
-            last_t0 = t0
-        time = min(contact.change, light.change, outage.change)
+        current = contact.current
+        segment = Segment(
+            ALWAYS if time == -math.inf else line_ns(clock, time),
+            round(owlt / clock.rate * _NS),
+            slope,
+            None if current is None else current.rate * clock.rate,
+            0.0 if current is None else current.loss,
+            0.0 if current is None else current.ber,
+            up=current is not None,
+            hold=hold,
+            corrupt=corrupt,
+        )
+        if held is not None and segment.t0_ns > held.t0_ns:  # else no instant belongs to what is held
+            yield held
+        held = segment
+        time = min(contact.change, light.change)
         if time == math.inf:
+            yield held
             return
-
-
-def _segment(
-    t0: int, owlt: float, slope: float, contact: Contact | None, clock: MissionClock, is_out: bool, hold: bool
-) -> Segment:
-    delay = round(owlt / clock.rate * _NS)
-    if contact is None:
-        return Segment(t0, delay, slope, up=False, hold=hold and not is_out)
-    return Segment(
-        t0,
-        delay,
-        slope,
-        contact.rate * clock.rate,
-        contact.loss,
-        contact.ber,
-        up=not is_out,
-        hold=hold and not is_out,
-    )
 
 
 class _Interval(Protocol):

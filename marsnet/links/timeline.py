@@ -1,4 +1,4 @@
-"""Timelines of a direction of a link, made from the contact plan, with faults laid over them.
+"""Faults laid over the timeline of a direction of a link.
 
 Everything here is lazy: a year of contacts passes through in constant memory.
 """
@@ -8,137 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from marsnet.clock import MissionClock
 from marsnet.errors import InputError
 from marsnet.links.config import number, whole
 from marsnet.links.segment import ALWAYS, NEVER, Bursts, Segment, read_timeline, write_timeline
-from marsnet.plan.types import Contact, ContactPlan, Range
 
-__all__ = [
-    "ALWAYS",
-    "NEVER",
-    "Bursts",
-    "Fault",
-    "Segment",
-    "faulted",
-    "line_ns",
-    "read_timeline",
-    "timeline_for",
-    "write_timeline",
-]
-
-
-def line_ns(clock: MissionClock, mission: float) -> int:
-    """Line time in ns of a mission time in seconds."""
-    return round(clock.origin * 1e9) + round(mission / clock.rate * 1e9)
-
-
-def timeline_for(
-    plan: ContactPlan,
-    source: str,
-    target: str,
-    clock: MissionClock,
-    *,
-    link: str | None = None,
-    hold: bool = True,
-    corrupt: bool = False,
-    start: float | None = None,
-) -> Iterator[Segment]:
-    """The timeline of one direction: up within contacts, with the light time of the plan's ranges.
-
-    Delays are divided and rates multiplied by `clock.rate`; slopes stay. Between contacts the transmitter is down, and
-    the light time goes on, for ground truth. A range holds until the next one starts.
-
-    Args:
-        plan: contacts and ranges, ordered by start.
-        source: transmitting node.
-        target: receiving node.
-        clock: maps mission time to line time.
-        link: only contacts of this link; None takes all between the nodes.
-        hold: between contacts frames wait (True) or are dropped.
-        corrupt: frames with bit errors are delivered corrupted instead of dropped.
-        start: leave out what ends before this mission time.
-
-    Raises:
-        InputError: when the plan has no range for the direction, or two of its contacts overlap.
-    """
-    contacts = (
-        c
-        for c in plan.contacts
-        if (c.source, c.target) == (source, target) and link in (None, c.link) and c.end > c.start
-    )
-    ranges = (r for r in plan.ranges if (r.source, r.target) == (source, target))
-    first = next(ranges, None)
-    if first is None:
-        raise InputError(f"the plan has no range from {source!r} to {target!r}", remedy="add a range for the direction")
-    return _apart(_segments(_spans(contacts), first, ranges, plan.start, clock, hold, corrupt), start, clock)
-
-
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """Until when which contact, or none, is in force."""
-
-    contact: Contact | None
-    end: float
-
-
-def _spans(contacts: Iterable[Contact]) -> Iterator[_Span]:
-    last = None
-    for contact in contacts:
-        if last is not None and contact.start < last.end:
-            raise InputError(
-                f"contacts of {contact.source!r} to {contact.target!r} overlap at {contact.start:g} s",
-                remedy="name the link, or mend the plan",
-            )
-        if last is None or contact.start > last.end:
-            yield _Span(None, contact.start)
-        yield _Span(contact, contact.end)
-        last = contact
-    yield _Span(None, float("inf"))
-
-
-def _segments(
-    spans: Iterator[_Span],
-    current: Range,
-    ranges: Iterator[Range],
-    begin: float,
-    clock: MissionClock,
-    hold: bool,
-    corrupt: bool,
-) -> Iterator[Segment]:
-    span, coming, now = next(spans), next(ranges, None), begin
-    while True:
-        while span.end <= now:
-            span = next(spans)
-        while coming is not None and coming.start <= now:
-            current, coming = coming, next(ranges, None)
-        contact = span.contact
-        yield Segment(
-            line_ns(clock, now),
-            round(current.owlt / clock.rate * 1e9),
-            current.slope,
-            None if contact is None else contact.rate * clock.rate,
-            0.0 if contact is None else contact.loss,
-            0.0 if contact is None else contact.ber,
-            up=contact is not None,
-            hold=hold,
-            corrupt=corrupt,
-            ref_ns=line_ns(clock, current.start),
-        )
-        if span.end == float("inf") and coming is None:
-            return
-        now = span.end if coming is None else min(span.end, coming.start)
-
-
-def _apart(segments: Iterator[Segment], start: float | None, clock: MissionClock) -> Iterator[Segment]:
-    """Leave out segments that no instant belongs to, and those that ended before the start."""
-    begin = ALWAYS if start is None else line_ns(clock, start)
-    held = next(segments)
-    for segment in segments:
-        if segment.t0_ns > held.t0_ns and segment.t0_ns > begin:
-            yield held
-        held = segment
-    yield held
+__all__ = ["ALWAYS", "NEVER", "Bursts", "Fault", "Segment", "faulted", "read_timeline", "write_timeline"]
 
 
 @dataclass(frozen=True, slots=True)

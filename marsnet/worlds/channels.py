@@ -53,7 +53,15 @@ def channels(spec: RunSpec, clock: MissionClock) -> list[Channel]:
                     source,
                     target,
                     direction_config(link, f"{spec.seed}/{link.title}/{source}"),
-                    timeline_for(spec.plan, source, target, clock, hold=link.queue.outage == "hold", outages=outages),
+                    timeline_for(
+                        spec.plan,
+                        source,
+                        target,
+                        clock,
+                        link=link.title,
+                        hold=link.queue.outage == "hold",
+                        outages=outages,
+                    ),
                     deaf,
                 )
             )

@@ -163,7 +163,7 @@ def take_link_down(name: str, link: str, duration: float) -> str:
     with standing.client() as client:
         for source, target in (standing.links[link], standing.links[link][::-1]):
             direction = direction_name(standing.links[link], source)
-            segments = timeline_for(plan, source, target, clock, outages=(Outage(now, now + duration),))
+            segments = timeline_for(plan, source, target, clock, link=link, outages=(Outage(now, now + duration),))
             later: Any = (s for s in segments if s.t0_ns >= window[0])
             client.load_timeline(link, direction, later, replace_from_ns=window[0])
             client.receiver_down(link, direction, [(window[0], window[1])], replace_from_ns=window[0])

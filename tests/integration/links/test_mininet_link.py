@@ -43,7 +43,7 @@ net.stop()
 
 
 SETUP = """
-mount -t sysfs sysfs /sys && mount -t tmpfs tmpfs /tmp && ip link set lo up || exit 99
+mount -t tmpfs tmpfs /tmp && ip link set lo up || exit 99
 cat > /tmp/space.py <<END
 from marsnet.links.mininet_link import LINKS
 from mininet.topo import Topo
@@ -57,7 +57,10 @@ exec "$@"
 
 
 def own_namespace(*command: str) -> subprocess.CompletedProcess[str]:
-    """Namespaces also of processes and of /tmp: on an error `mn` kills processes and deletes files by name."""
+    """Namespaces also of processes and of /tmp: on an error `mn` kills processes and deletes files by name.
+
+    /sys goes on showing the interfaces of the namespace that the test came from, as after a bare setns(2).
+    """
     return subprocess.run(
         [
             "unshare",
@@ -81,7 +84,7 @@ def own_namespace(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_plain_hosts_over_space_links() -> None:
-    done = own_namespace(sys.executable, "-c", PROGRAM + "import os; print('LEFT', os.listdir('/sys/class/net'))")
+    done = own_namespace(sys.executable, "-c", PROGRAM + "import socket; print('LEFT', socket.if_nameindex())")
     assert done.returncode == 0, done.stdout + done.stderr
     times = [float(t) for t in re.findall(r"time=([\d.]+)", done.stdout)]
     assert len(times) == 6
@@ -91,7 +94,7 @@ def test_plain_hosts_over_space_links() -> None:
     carried = re.search(r"'bytes': (\d+)", done.stdout)
     assert carried is not None
     assert int(carried[1]) >= 3 * 8042
-    assert "LEFT ['lo']" in done.stdout
+    assert re.search(r"LEFT \[\(\d+, 'lo'\)\]", done.stdout), done.stdout
 
 
 @pytest.mark.slow

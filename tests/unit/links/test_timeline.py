@@ -1,84 +1,20 @@
-"""From the contact plan to segments."""
+"""Segments, files of them, faults over them, and the window of them that is loaded."""
 
 from __future__ import annotations
 
 import itertools
 import tracemalloc
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from marsnet.clock import MissionClock
 from marsnet.errors import InputError
 from marsnet.links.feed import TimelineFeed
 from marsnet.links.segment import RawSegment
-from marsnet.links.timeline import Bursts, Fault, Segment, faulted, line_ns, read_timeline, timeline_for, write_timeline
-from marsnet.plan.types import Contact, ContactPlan, Range
+from marsnet.links.timeline import Bursts, Fault, Segment, faulted, read_timeline, write_timeline
 
 S = 10**9
-CLOCK = MissionClock("2026-10-01T00:00:00Z", 1.0, 1000.0)
-
-
-def plan(contacts: list[Contact], ranges: list[Range]) -> ContactPlan:
-    return ContactPlan("2026-10-01T00:00:00Z", 0.0, 1000.0, {"e": 1, "m": 2}, tuple(contacts), tuple(ranges))
-
-
-def example() -> ContactPlan:
-    return plan(
-        [
-            Contact("dte", "e", "m", 100, 200, 1e6, ber=1e-6),
-            Contact("dte", "m", "e", 110, 210, 1e5),
-            Contact("dte", "e", "m", 300, 400, 2e6, loss=0.1),
-        ],
-        [
-            Range("e", "m", 0, 150, 600, 1e-5),
-            Range("m", "e", 0, 150, 600, 1e-5),
-            Range("e", "m", 150, 1000, 601, -1e-5),
-        ],
-    )
-
-
-def test_contacts_and_ranges_become_segments() -> None:
-    got = list(timeline_for(example(), "e", "m", CLOCK))
-    assert [(s.t0_ns // S - 1000, s.up, s.rate_bps) for s in got] == [
-        (0, False, None),
-        (100, True, 1e6),
-        (150, True, 1e6),
-        (200, False, None),
-        (300, True, 2e6),
-        (400, False, None),
-    ]
-    assert got[1].delay_at(1100 * S) == 600 * S + 10**6
-    assert got[2].delay_at(1250 * S) == pytest.approx(601 * S - 10**6, abs=1)
-    assert got[1].ber == 1e-6
-    assert got[4].loss == 0.1
-
-
-def test_a_faster_clock_shortens_delays_and_raises_rates() -> None:
-    fast = MissionClock(CLOCK.epoch, 20.0, 1000.0)
-    got = list(timeline_for(example(), "e", "m", fast))
-    assert got[1].t0_ns == 1005 * S
-    assert got[1].rate_bps == 20e6
-    assert got[1].delay_at(got[1].t0_ns) == round((600 + 100 * 1e-5) / 20 * 1e9)
-
-
-def test_start_leaves_out_the_past() -> None:
-    got = list(timeline_for(example(), "e", "m", CLOCK, start=310))
-    assert [s.t0_ns // S - 1000 for s in got] == [300, 400]
-
-
-def test_a_direction_without_range_is_refused() -> None:
-    with pytest.raises(InputError, match="no range from 'm' to 'x'"):
-        timeline_for(example(), "m", "x", CLOCK)
-
-
-def test_overlapping_contacts_are_refused() -> None:
-    both = plan([Contact("x", "e", "m", 0, 10, 1e3), Contact("y", "e", "m", 5, 15, 1e3)], [Range("e", "m", 0, 9, 1)])
-    with pytest.raises(InputError, match=r"overlap at 5 s"):
-        list(timeline_for(both, "e", "m", CLOCK))
-    assert [s.up for s in timeline_for(both, "e", "m", CLOCK, link="y")] == [False, True, False]
 
 
 def test_faults_overlap_and_leave_the_light_time_alone() -> None:
@@ -200,8 +136,3 @@ def test_an_extension_must_follow() -> None:
     feed.load([Segment(10).raw], until_ns=20)
     with pytest.raises(InputError, match="extension starts at 5 ns"):
         feed.extend([Segment(5).raw])
-
-
-def test_line_time_of_the_epoch_is_the_origin() -> None:
-    assert line_ns(CLOCK, 0.0) == 1000 * S
-    assert line_ns(replace(CLOCK, rate=2.0), 3.0) == 1001 * S + S // 2
