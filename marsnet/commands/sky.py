@@ -15,6 +15,7 @@ from marsnet.model.topology import Site, Topology, load_topology
 from marsnet.sky import marstime
 from marsnet.sky.conjunction import conjunctions as find_conjunctions
 from marsnet.sky.lighttime import light_time as find_light_time
+from marsnet.sky.lighttime import signal_ends
 from marsnet.sky.passes import passes as find_passes
 from marsnet.units import format_duration, quantity
 
@@ -26,18 +27,24 @@ TopologyFile = Annotated[Path | None, typer.Option("--topology", help="Topology 
 
 @app.command("light-time")
 def light_time(
-    a: Annotated[str, typer.Argument(metavar="A", help="Where the signal leaves: earth, mars, or a node.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="Where it arrives: earth, mars, or a node.")],
-    received_at: Annotated[str | None, typer.Option("--received-at", help="UTC instant of reception.")] = None,
-    transmitted_at: Annotated[str | None, typer.Option("--transmitted-at", help="UTC instant of transmission.")] = None,
+    a: Annotated[str, typer.Argument(metavar="A", help="earth, mars, or a node.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="earth, mars, or a node.")],
+    received_at: Annotated[
+        str | None, typer.Option("--received-at", help="UTC instant of reception on Earth; without Earth, at B.")
+    ] = None,
+    transmitted_at: Annotated[
+        str | None, typer.Option("--transmitted-at", help="UTC instant of transmission at A.")
+    ] = None,
+    at: Annotated[str | None, typer.Option("--at", help="End, A or B, at which the instant holds instead.")] = None,
     topology: TopologyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """How long a signal takes from A to B (earth: the geocentre; mars: the barycentre of the Mars system)."""
+    """How long a signal takes between A and B (earth: the geocentre; mars: the barycentre of the Mars system)."""
     known = load_topology(topology) if topology is not None else None
+    source, target = signal_ends(a, b, received=received_at is not None, at=at, topology=known)
     delay = find_light_time(
-        a,
-        b,
+        source,
+        target,
         received_at=received_at,
         transmitted_at=transmitted_at,
         topology=known,
@@ -49,8 +56,8 @@ def light_time(
     if as_json:
         show_json(
             {
-                "source": a,
-                "target": b,
+                "source": source,
+                "target": target,
                 "transmitted_at": format_utc(sent),
                 "received_at": format_utc(arrived),
                 "light_time_s": delay,
@@ -60,8 +67,8 @@ def light_time(
     show(
         facts(
             (
-                ("from", a),
-                ("to", b),
+                ("from", source),
+                ("to", target),
                 ("transmitted", format_utc(sent)),
                 ("received", format_utc(arrived)),
                 ("light time", f"{delay:.6f} s ({format_duration(delay)}, one way)"),
@@ -87,8 +94,8 @@ def conjunctions(
                 "conjunctions": [
                     {
                         "instant": passage.instant,
-                        "least_sep_at": passage.least_at,
-                        "least_sep_deg": passage.least_deg,
+                        "min_sep_at": passage.least_at,
+                        "min_sep_deg": passage.least_deg,
                         "entry": passage.entry,
                         "exit": passage.exit,
                     }

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from marsnet.errors import InputError
-from marsnet.model.topology import Hub, Topology
+from marsnet.model.topology import Hub, Station, Topology
 from marsnet.sky.earthframe import EarthRotation
 from marsnet.sky.ephemeris import LIGHT_SPEED, position, require_covered
 from marsnet.sky.intervals import Array
@@ -18,6 +18,34 @@ from marsnet.sky.timescale import Timeline
 BODIES = ("earth", "mars")
 """Names that need no topology: the geocentre, and the barycentre of Mars' system."""
 _MARGIN = 3000.0
+
+
+def signal_ends(a: str, b: str, *, received: bool, at: str | None, topology: Topology | None) -> tuple[str, str]:
+    """Source and target of a signal between two ends of which the instant at one is known.
+
+    Args:
+        a: an end.
+        b: the other end.
+        received: the instant is that of reception. It holds at the end on Earth, as Earth-received time does, in
+            whatever order the ends are given; at `b` when neither or both are on Earth. One of transmission holds at `a`.
+        at: the end at which it holds instead.
+        topology: the nodes.
+
+    Raises:
+        InputError: when `at` is neither of the ends.
+    """
+    if at is None:
+        at = a
+        if received:
+            at = a if _on_earth(a, topology) and not _on_earth(b, topology) else b
+    elif at not in (a, b):
+        raise InputError(f"{at!r} is no end of the signal", remedy=f"name {a} or {b}")
+    other = b if at == a else a
+    return (other, at) if received else (at, other)
+
+
+def _on_earth(name: str, topology: Topology | None) -> bool:
+    return name == "earth" or (topology is not None and isinstance(topology.nodes.get(name), Station))
 
 
 def light_time(

@@ -32,14 +32,41 @@ def parsed(*arguments: str) -> Any:
     return json.loads(run(*arguments, "--json"))
 
 
-def test_light_time_by_reception_and_by_transmission() -> None:
-    received = parsed("light-time", "mars", "earth", "--received-at", "2026-10-01T00:00")
-    assert received["light_time_s"] == pytest.approx(831.061909, abs=1e-3)
-    assert received["received_at"] == "2026-10-01T00:00:00.000Z"
-    assert received["transmitted_at"] == "2026-09-30T23:46:08.938Z"
-    sent = parsed("light-time", "earth", "mars", "--transmitted-at", "2026-10-01T00:00")
-    assert sent["light_time_s"] == pytest.approx(831.148021, abs=1e-3)
-    assert sent["received_at"] == "2026-10-01T00:13:51.148Z"
+@pytest.mark.parametrize(
+    ("utc", "received", "transmitted"),
+    [
+        ("2026-01-09T12:00", 1199.309632, 1199.296314),
+        ("2026-10-01T00:00", 831.061909, 831.148021),
+        ("2027-02-19T16:00", 338.291208, 338.291691),
+        ("2030-05-25T12:00", 1256.219960, 1256.238925),
+    ],
+)
+def test_light_time_holds_at_the_geocentre(utc: str, received: float, transmitted: float) -> None:
+    for ends in (("earth", "mars"), ("mars", "earth")):
+        found = parsed("light-time", *ends, "--received-at", utc)
+        assert found["light_time_s"] == pytest.approx(received, abs=1e-5)
+        assert (found["source"], found["target"], found["received_at"]) == ("mars", "earth", f"{utc}:00.000Z")
+    found = parsed("light-time", "earth", "mars", "--transmitted-at", utc)
+    assert found["light_time_s"] == pytest.approx(transmitted, abs=1e-5)
+    assert (found["source"], found["target"], found["transmitted_at"]) == ("earth", "mars", f"{utc}:00.000Z")
+
+
+def test_light_time_at_the_other_end() -> None:
+    """What one end sends, the other receives a light time later."""
+    for ends in (("earth", "mars"), ("mars", "earth")):
+        sent = parsed("light-time", *ends, "--transmitted-at", "2026-10-01T00:00")
+        assert (sent["source"], sent["target"]) == ends
+        arrived = parsed("light-time", *ends, "--received-at", sent["received_at"], "--at", ends[1])
+        assert (arrived["source"], arrived["target"]) == ends
+        assert arrived["light_time_s"] == pytest.approx(sent["light_time_s"], abs=1e-6)
+    text = refused("light-time", "earth", "mars", "--received-at", "2026-10-01", "--at", "venus")
+    assert text == "'venus' is no end of the signal; name earth or mars"
+
+
+def test_light_time_without_a_planet_of_its_own_is_received_at_b() -> None:
+    ends = ("mro", "perseverance", "--received-at", "2026-10-01", "--topology", FLEET)
+    assert parsed("light-time", *ends)["target"] == "perseverance"
+    assert parsed("light-time", "goldstone", *ends[:1], *ends[2:])["target"] == "goldstone"
 
 
 def test_light_time_between_nodes_for_a_person() -> None:
@@ -56,7 +83,7 @@ def test_conjunctions() -> None:
     assert found["sep_limit_deg"] == 3.0
     (passage,) = found["conjunctions"]
     assert passage["instant"].startswith("2030-05-25T10:50")
-    assert passage["least_sep_deg"] == pytest.approx(0.2765, abs=1e-3)
+    assert passage["min_sep_deg"] == pytest.approx(0.2765, abs=1e-3)
     assert passage["entry"].startswith("2030-05-13T13:0")
     assert passage["exit"].startswith("2030-06-05T23:5")
     assert "0.2765 deg" in run("conjunctions", "2030-01-01", "2031-01-01")
