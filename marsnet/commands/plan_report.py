@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,7 +14,7 @@ from marsnet.commands.tables import columns
 from marsnet.plan.stream import Chunk
 from marsnet.plan.types import Contact, ContactPlan
 from marsnet.sky.budget_explain import ExplainedDirection
-from marsnet.units import format_duration, format_rate, format_size
+from marsnet.units import format_duration, format_rate
 
 _TOUCH = 1.0
 """Contacts of one direction that follow each other within so many seconds are one pass."""
@@ -48,13 +49,6 @@ class Pass:
         self.volume += contact.volume
         return True
 
-    @property
-    def rates(self) -> str:
-        """The rate, or its least and largest value."""
-        if self.fastest < 1.001 * self.slowest:
-            return format_rate(self.fastest)
-        return f"{format_rate(self.slowest)} - {format_rate(self.fastest)}"
-
 
 def passes_of(contacts: Iterable[Contact]) -> list[Pass]:
     """The passes that contacts, ordered by start, make up; ordered by start."""
@@ -71,20 +65,26 @@ def passes_of(contacts: Iterable[Contact]) -> list[Pass]:
 def passes_table(plan: ContactPlan, most: int) -> Table:
     """The passes of a plan in order of time; those that last all the time are left to the totals."""
     passes = [one for one in passes_of(plan.contacts) if one.start > plan.start or one.end < plan.end]
-    names = ("start (UTC)", "lasts", "from", "to", "rate", "light time", "volume")
-    table = columns(f"Passes from {plan.epoch}", names, right=("lasts", "rate", "light time", "volume"))
+    names = ("start", "lasts", "from > to", "bit/s", "light", "volume")
+    table = columns(f"Passes from {plan.epoch}, UTC at the sender", names, right=("lasts", "bit/s", "light", "volume"))
     epoch = parse_utc(plan.epoch)
-    for one in passes[: most or None]:
+    day = ""
+    for number, one in enumerate(passes[: most or None]):
+        start = epoch + timedelta(seconds=one.start)
+        if f"{start:%Y-%m-%d}" != day:
+            if number:
+                table.add_section()
+            day = f"{start:%Y-%m-%d}"
+            table.add_row(day)
         table.add_row(
-            (epoch + timedelta(seconds=one.start)).strftime("%Y-%m-%d %H:%M:%S"),
-            format_duration(one.end - one.start),
-            one.source,
-            one.target,
-            one.rates,
+            f"{start:%H:%M:%S}",
+            _clock(one.end - one.start),
+            f"{one.source} > {one.target}",
+            _rates(one.slowest, one.fastest),
             _light_time(plan, one),
-            format_size(one.volume),
+            _short(one.volume, "B"),
         )
-    left = len(passes) - len(table.rows)
+    left = len(passes[most:]) if most else 0
     if left:
         table.caption = f"{left} more; --rows 0 lists all"
         table.caption_justify = "left"
@@ -93,9 +93,32 @@ def passes_table(plan: ContactPlan, most: int) -> Table:
 
 def _light_time(plan: ContactPlan, one: Pass) -> str:
     try:
-        return format_duration(plan.owlt(one.source, one.target, one.start))
+        seconds = plan.owlt(one.source, one.target, one.start)
     except KeyError:
         return ""
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{1e3 * seconds:.1f} ms"
+
+
+def _clock(seconds: float) -> str:
+    """A duration as `1:02:18`; one below a minute as `31.7 s`."""
+    if seconds < 59.95:
+        return format_duration(seconds)
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
+def _short(value: float, unit: str) -> str:
+    """A number of three digits with a prefix."""
+    for prefix, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= 0.9995 * factor:
+            return f"{value / factor:.3g} {prefix}{unit}".rstrip()
+    return f"{value:.3g} {unit}".rstrip()
+
+
+def _rates(slowest: float, fastest: float) -> str:
+    """The rate, or its least and largest value, as `128k-2.05M`."""
+    least, most = (_short(rate, "").replace(" ", "") for rate in (slowest, fastest))
+    return most if least == most else f"{least}-{most}"
 
 
 class Totals:
@@ -120,20 +143,18 @@ class Totals:
             order: links that come first, in this order; the others follow as they first appear.
         """
         links = list(dict.fromkeys([*order, *(link for link, _ in self._rows)]))
-        names = ("link", "from", "to", "passes", "open", "of the time", "rate", "volume")
-        table = columns(
-            f"Totals of {format_duration(length)}", names, right=("passes", "open", "of the time", "rate", "volume")
-        )
+        ends = Counter((row.source, row.target) for row in self._rows.values())
+        names = ("from > to", "passes", "open", "of all", "bit/s", "volume")
+        table = columns(f"Totals of {format_duration(length)}", names, right=names[1:])
         for (link, _), row in sorted(self._rows.items(), key=lambda item: links.index(item[0][0])):
+            shared = ends[row.source, row.target] > 1
             table.add_row(
-                link,
-                row.source,
-                row.target,
+                f"{row.source} > {row.target}" + (f" ({link})" if shared else ""),
                 str(row.passes),
-                format_duration(row.seconds),
+                _clock(row.seconds),
                 f"{100 * row.seconds / length:.1f} %" if length > 0 else "",
-                row.rates,
-                format_size(row.volume),
+                _rates(row.slowest, row.fastest),
+                _short(row.volume, "B"),
             )
         return table
 
@@ -155,12 +176,6 @@ class _Total:
         self.seconds += contact.end - contact.start
         self.volume += contact.volume
         self.slowest, self.fastest = min(self.slowest, contact.rate), max(self.fastest, contact.rate)
-
-    @property
-    def rates(self) -> str:
-        if self.fastest < 1.001 * self.slowest:
-            return format_rate(self.fastest)
-        return f"{format_rate(self.slowest)} - {format_rate(self.fastest)}"
 
 
 def explanation(one: ExplainedDirection) -> tuple[str, Table]:

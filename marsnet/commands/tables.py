@@ -41,7 +41,14 @@ def facts(rows: Iterable[tuple[str, str]]) -> Table:
 
 def columns(title: str, names: Sequence[str], *, right: Iterable[str] = ()) -> Table:
     """A table with a heading; columns in `right` are set to the right."""
-    table = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     to_right = set(right)
     for name in names:
         table.add_column(name, justify="right" if name in to_right else "left")

@@ -27,7 +27,8 @@ def signal_ends(a: str, b: str, *, received: bool, at: str | None, topology: Top
         a: an end.
         b: the other end.
         received: the instant is that of reception. It holds at the end on Earth, as Earth-received time does, in
-            whatever order the ends are given; at `b` when neither or both are on Earth. One of transmission holds at `a`.
+            whatever order the ends are given; at `b` when neither or both are on Earth. That of transmission holds
+            at `a`.
         at: the end at which it holds instead.
         topology: the nodes.
 

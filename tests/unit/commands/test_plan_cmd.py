@@ -36,11 +36,28 @@ def refused(*arguments: str) -> str:
 
 def test_a_table_that_a_person_reads() -> None:
     text = run(FLEET, *DAY)
-    assert re.search(
-        r"2026-10-01 01:15:13 +5 min 24\.6 s +perseverance +mro +256 kbit/s - 512 kbit/s +3\.1 ms +17\.57 MB", text
-    )
-    assert re.search(r"mcc--goldstone +mcc +goldstone +1 +6\.00 h +100\.0 % +100 Mbit/s", text)
+    assert re.search(r"\n 2026-10-01 *\n", text)
+    assert re.search(r"01:15:13 +0:05:25 +perseverance > mro +256k-512k +3\.1 ms +17\.6 MB", text)
+    assert re.search(r"mcc > goldstone +1 +6:00:00 +100\.0 % +100M", text)
     assert "more; --rows 0 lists all" in run(FLEET, *DAY, "--rows", "3")
+
+
+def test_the_tables_of_a_sol_fit_a_terminal_of_80_columns() -> None:
+    """The tables are no wider than that by themselves: nothing is folded or cut to make them fit."""
+    lines = [line.rstrip() for line in run(FLEET, "--start", "2026-10-01", "--duration", "1 sol").splitlines()]
+    assert max(map(len, lines)) <= 80
+    assert any(line.startswith(" perseverance > goldstone") for line in lines)
+
+
+def test_links_between_the_same_nodes_are_told_apart(tmp_path: Path) -> None:
+    fleet = (ROOT / "topologies" / "legacy_fleet.yaml").read_text()
+    topology = tmp_path / "two_bands.yaml"
+    wire = "{between: [mcc, goldstone], wired: {delay: 5 ms, rate: 100 Mbit/s}}"
+    assert wire in fleet
+    topology.write_text(fleet.split("\nlinks:")[0] + f"\nlinks:\n  - {wire}\n  - {wire[:-1]}, name: spare}}\n")
+    text = run(str(topology), *DAY)
+    assert "mcc > goldstone (mcc--goldstone)" in text
+    assert "goldstone > mcc (spare)" in text
 
 
 def test_a_file_that_a_machine_reads(tmp_path: Path) -> None:
