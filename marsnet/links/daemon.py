@@ -42,6 +42,7 @@ class Daemon:
         self.line = line
         self.stopped = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
+        self._disk_state, self._unread = "ok", 0
         self._methods: dict[str, Callable[..., Any]] = {
             name.removeprefix("do_"): method for name, method in inspect.getmembers(self) if name.startswith("do_")
         }
@@ -115,7 +116,7 @@ class Daemon:
 
     def do_capture_start(self, name: str, direction: str, path: str, offset_ns: int | None = None) -> None:
         """See `DelayLine.capture_start`."""
-        self.line.capture_start(name, direction, Path(path), offset_ns)
+        self.line.capture_start(name, direction, _path(path), offset_ns)
 
     def do_capture_stop(self, name: str, direction: str) -> None:
         """See `DelayLine.capture_stop`."""
@@ -130,8 +131,15 @@ class Daemon:
         os.eventfd_read(self.line.event_fd)
         self._check_interfaces()
         store = self.line.stats()["store"]
-        if store["state"] != "ok":
+        if store["state"] != self._disk_state and store["state"] != "ok":
             LOG.error("spilling to %s %s", self.line.spill_dir, store["state"])
+        if store["read_errors"] > self._unread:
+            LOG.error(
+                "%d chunks in %s cannot be read: their frames are dropped as disk_error",
+                store["read_errors"] - self._unread,
+                self.line.spill_dir,
+            )
+        self._disk_state, self._unread = store["state"], store["read_errors"]
 
     def on_link_change(self, watcher: socket.socket) -> None:
         """An interface has come, gone or changed."""
@@ -209,10 +217,16 @@ def _segments(inline: list[dict[str, Any]] | None, path: str | None) -> Iterator
     if (inline is None) == (path is None):
         raise InputError("the timeline has no segments, or two sources", remedy="give either segments or path")
     if path is not None:
-        return read_timeline(Path(path))
+        return read_timeline(_path(path))
     if not isinstance(inline, list):
         raise InputError(f"segments are {inline!r}", remedy="write a list of segments")
     return iter([Segment.from_json(item).raw for item in inline])
+
+
+def _path(value: object) -> Path:
+    if not isinstance(value, str) or "\0" in value:
+        raise InputError(f"path is {value!r}", remedy="write the path of a file")
+    return Path(value)
 
 
 def bind_socket(path: Path) -> socket.socket:

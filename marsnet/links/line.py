@@ -8,12 +8,13 @@ import os
 import socket
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from marsnet.errors import EnvironmentLacksError, InputError
-from marsnet.links.config import DirectionConfig
+from marsnet.links.config import DirectionConfig, whole
 from marsnet.links.feed import TimelineFeed
 from marsnet.links.fidelity import LinkConfig, StealMeter, percentile
 from marsnet.links.interfaces import Interface, claim
@@ -27,6 +28,9 @@ PRIORITY = 50
 _RING_BLOCK = 1 << 20
 _HEADROOM = 128  # tpacket2_hdr, sockaddr_ll and alignment before the frame, packet(7)
 _CHUNK = 256 << 10
+_FARTHEST = 2**62 - 1
+_CLOSERS = 32
+"""Threads that end links: the kernel takes tens of milliseconds to close each ring, but many at once."""
 
 
 @dataclass
@@ -76,6 +80,9 @@ class DelayLine:
     def close(self) -> None:
         """Stop. Frames under way are lost."""
         if self._engine:
+            idents = [d.ident for link in self._links.values() for d in link.directions.values()]
+            with ThreadPoolExecutor(_CLOSERS) as pool:
+                list(pool.map(lambda ident: self._core.engine_remove(self._engine, ident), idents))
             self._core.engine_close(self._engine)
             self._engine = None
             for link in self._links.values():
@@ -177,14 +184,14 @@ class DelayLine:
     ) -> None:
         """Load a direction's timeline, or replace it from an instant on; see `PhysicsPipeline.load`."""
         item = self._direction(name, direction)
-        item.feed.load(segments, replace_from_ns, until_ns)
+        item.feed.load(segments, _instant(replace_from_ns, "replace_from_ns"), _instant(until_ns, "until_ns"))
         item.error = None
         self._refill(item)
 
     def extend(self, name: str, direction: str, segments: Iterable[RawSegment], until_ns: int | None = None) -> None:
         """Append to a direction's timeline; see `PhysicsPipeline.extend`."""
         item = self._direction(name, direction)
-        item.feed.extend(segments, until_ns)
+        item.feed.extend(segments, _instant(until_ns, "until_ns"))
         self._refill(item)
 
     def receiver_down(
@@ -192,7 +199,8 @@ class DelayLine:
     ) -> None:
         """State when a direction's receiver is down; see `PhysicsPipeline.receiver_down`."""
         item, spans = self._direction(name, direction), checked_intervals(intervals)
-        start = ALWAYS if replace_from_ns is None else replace_from_ns
+        instant = _instant(replace_from_ns, "replace_from_ns")
+        start = ALWAYS if instant is None else instant
         self._check(self._core.engine_deaf(self._engine, item.ident, start, span_array(spans), len(spans)))
 
     def refill(self) -> float | None:
@@ -218,6 +226,7 @@ class DelayLine:
 
     def set_now(self, name: str | None, now_ns: int) -> None:
         """Let line time be `now_ns` from here on, of one link or of all."""
+        now_ns = whole(now_ns, "now_ns", -_FARTHEST, _FARTHEST)
         for item in self._every(name):
             self._check(self._core.engine_set_now(self._engine, item.ident, now_ns))
 
@@ -244,6 +253,7 @@ class DelayLine:
             InputError: when the file cannot be written or a capture is running.
         """
         item, link = self._direction(name, direction), self._link(name)
+        offset_ns = _instant(offset_ns, "offset_ns")
         source, target = link.ends if direction == "ab" else link.ends[::-1]
         if offset_ns is None:
             offset_ns = time.time_ns() - self._raw([item])[0][0].now
@@ -391,13 +401,13 @@ class DelayLine:
         return list(out), engine
 
     def _link(self, name: str) -> _Link:
-        if name not in self._links:
+        if not isinstance(name, str) or name not in self._links:
             raise InputError(f"there is no link {name!r}", remedy=f"links: {', '.join(self._links) or 'none'}")
         return self._links[name]
 
     def _direction(self, name: str, direction: str) -> _Direction:
         link = self._link(name)
-        if direction not in link.directions:
+        if not isinstance(direction, str) or direction not in link.directions:
             raise InputError(f"direction is {direction!r}", remedy="use ab or ba")
         return link.directions[direction]
 
@@ -409,6 +419,10 @@ class DelayLine:
     def _check(answer: int) -> None:
         if answer < 0:
             raise OSError(-answer, os.strerror(-answer))
+
+
+def _instant(value: int | None, what: str) -> int | None:
+    return None if value is None else whole(value, what, ALWAYS)
 
 
 def _count(pair: tuple[int, int]) -> dict[str, int]:

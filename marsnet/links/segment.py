@@ -158,7 +158,7 @@ class Segment:
         known = dict(data)
         if known.get("bursts") is not None:
             only(known["bursts"], "bursts", "to_bad", "to_good", "bad_loss")
-            known["bursts"] = Bursts(**known["bursts"])
+            known["bursts"] = Bursts(**({"to_bad": None, "to_good": None} | known["bursts"]))
         return cls(**known)
 
 
