@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -42,15 +43,20 @@ net.stop()
 """
 
 
-SETUP = """
-mount -t tmpfs tmpfs /tmp && ip link set lo up || exit 99
+ROOT = Path(__file__).resolve().parents[3]
+# The checkout may itself lie under /tmp, and must stay where it is.
+SETUP = f"""
+mount --bind "{ROOT}" /mnt && mount -t tmpfs tmpfs /tmp && mkdir -p "{ROOT}" && mount --bind /mnt "{ROOT}" || exit 98
+ip link set lo up || exit 99
+cd "{ROOT}"
+export TMPDIR=/tmp
 cat > /tmp/space.py <<END
 from marsnet.links.mininet_link import LINKS
 from mininet.topo import Topo
 class Pair(Topo):
     def build(self):
         self.addLink(self.addHost("h1"), self.addHost("h2"))
-topos = {"pair": Pair}
+topos = {{"pair": Pair}}
 END
 exec "$@"
 """
