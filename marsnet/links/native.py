@@ -106,9 +106,7 @@ class CEngineStats(c.Structure):
     _fields_ = [
         ("store", CStoreStats),
         ("wakes", c.c_uint64),
-        ("commands", c.c_uint64),
         ("realtime", c.c_int32),
-        ("directions", c.c_int32),
     ]
 
 

@@ -120,7 +120,6 @@ static int do_add(engine_t *e, void *arg)
     e->dir[id] = d;
     e->due[id] = 0;
     e->ids = id == e->ids ? id + 1 : e->ids;
-    e->st.directions++;
     return (int)id;
 }
 
@@ -146,9 +145,9 @@ int engine_add(engine_t *e, const wire_config_t *wire, const pipe_config_t *cfg)
     return answer;
 }
 
-typedef struct {
+typedef struct request {
     int id;
-    dir_t *dir;
+    int (*fn)(engine_t *, dir_t *, struct request *);
     int64_t time, horizon;
     const void *list;
     const int32_t *ids;
@@ -156,93 +155,86 @@ typedef struct {
     wire_stats_t *out;
     engine_stats_t *all;
     capture_t *capture;
+    dir_t *removed;
 } request_t;
 
 static dir_t *known(engine_t *e, int id) { return id >= 0 && (uint32_t)id < e->ids ? e->dir[id] : NULL; }
 
-static int do_remove(engine_t *e, void *arg)
+static int on_direction(engine_t *e, void *arg)
 {
     request_t *q = arg;
-    if (!(q->dir = known(e, q->id)))
-        return -ENOENT;
-    epoll_ctl(e->epoll, EPOLL_CTL_DEL, q->dir->rx, NULL);
-    pipe_free(q->dir->pipe);
+    dir_t *d = known(e, q->id);
+    return d ? q->fn(e, d, q) : -ENOENT;
+}
+
+static int do_remove(engine_t *e, dir_t *d, request_t *q)
+{
+    epoll_ctl(e->epoll, EPOLL_CTL_DEL, d->rx, NULL);
+    pipe_free(d->pipe);
+    q->removed = d;
     e->dir[q->id] = NULL;
     e->due[q->id] = FAR;
-    e->st.directions--;
     return 0;
 }
 
 int engine_remove(engine_t *e, int id)
 {
-    request_t q = {.id = id};
-    int answer = call(e, do_remove, &q);
+    request_t q = {.id = id, .fn = do_remove};
+    int answer = call(e, on_direction, &q);
     if (answer)
         return answer;
-    if (q.dir->capture)
-        capture_close(q.dir->capture);
-    dir_close(q.dir);
+    if (q.removed->capture)
+        capture_close(q.removed->capture);
+    dir_close(q.removed);
     return 0;
 }
 
-static int do_fail(engine_t *e, void *arg)
+static int do_fail(engine_t *e, dir_t *d, request_t *q)
 {
-    request_t *q = arg;
-    if (!(q->dir = known(e, q->id)))
-        return -ENOENT;
-    if (!q->dir->st.gone)
+    if (!d->st.gone)
         fail(e, (uint32_t)q->id);
     return 0;
 }
 
 int engine_fail(engine_t *e, int id)
 {
-    request_t q = {.id = id};
-    return call(e, do_fail, &q);
+    request_t q = {.id = id, .fn = do_fail};
+    return call(e, on_direction, &q);
 }
 
-static int do_timeline(engine_t *e, void *arg)
+static int do_timeline(engine_t *e, dir_t *d, request_t *q)
 {
-    request_t *q = arg;
-    if (!(q->dir = known(e, q->id)))
-        return -ENOENT;
     service(e, (uint32_t)q->id);
-    int answer = pipe_replace(q->dir->pipe, q->time, q->list, q->n, q->horizon) ? -ENOMEM : 0;
-    if (!q->dir->st.gone)
-        e->due[q->id] = 0;
+    int answer = pipe_replace(d->pipe, q->time, q->list, q->n, q->horizon) ? -ENOMEM : 0;
+    e->due[q->id] = 0;
     return answer;
 }
 
 /* Replace the timeline from an instant of line time on. */
 int engine_timeline(engine_t *e, int id, int64_t from, const seg_t *seg, size_t n, int64_t horizon)
 {
-    request_t q = {.id = id, .time = from, .list = seg, .n = n, .horizon = horizon};
-    return call(e, do_timeline, &q);
+    request_t q = {.id = id, .fn = do_timeline, .time = from, .list = seg, .n = n, .horizon = horizon};
+    return call(e, on_direction, &q);
 }
 
-static int do_deaf(engine_t *e, void *arg)
+static int do_deaf(engine_t *e, dir_t *d, request_t *q)
 {
-    request_t *q = arg;
-    if (!(q->dir = known(e, q->id)))
-        return -ENOENT;
-    return pipe_deaf(q->dir->pipe, q->time, q->list, q->n) ? -ENOMEM : 0;
+    (void)e;
+    return pipe_deaf(d->pipe, q->time, q->list, q->n) ? -ENOMEM : 0;
 }
 
 int engine_deaf(engine_t *e, int id, int64_t from, const span_t *span, size_t n)
 {
-    request_t q = {.id = id, .time = from, .list = span, .n = n};
-    return call(e, do_deaf, &q);
+    request_t q = {.id = id, .fn = do_deaf, .time = from, .list = span, .n = n};
+    return call(e, on_direction, &q);
 }
 
-static int do_set_now(engine_t *e, void *arg)
+static int do_set_now(engine_t *e, dir_t *d, request_t *q)
 {
-    request_t *q = arg;
-    if (!(q->dir = known(e, q->id)))
-        return -ENOENT;
     service(e, (uint32_t)q->id);
-    q->dir->offset = q->time - engine_now();
-    q->dir->frozen = q->time;
-    q->dir->empty_at = INT64_MIN + STAMP_SLACK;
+    d->offset = q->time - engine_now();
+    d->frozen = q->time;
+    d->empty_at = INT64_MIN + STAMP_SLACK;
     e->due[q->id] = 0;
     return 0;
 }
@@ -250,16 +242,12 @@ static int do_set_now(engine_t *e, void *arg)
 /* Let line time be `now` from here on. */
 int engine_set_now(engine_t *e, int id, int64_t now)
 {
-    request_t q = {.id = id, .time = now};
-    return call(e, do_set_now, &q);
+    request_t q = {.id = id, .fn = do_set_now, .time = now};
+    return call(e, on_direction, &q);
 }
 
-static int do_pause(engine_t *e, void *arg)
+static int do_pause(engine_t *e, dir_t *d, request_t *q)
 {
-    request_t *q = arg;
-    if (!(q->dir = known(e, q->id)))
-        return -ENOENT;
-    dir_t *d = q->dir;
     service(e, (uint32_t)q->id);
     if (q->n && !d->st.paused)
         d->frozen = line_time(d, engine_now());
@@ -273,8 +261,8 @@ static int do_pause(engine_t *e, void *arg)
 /* While paused, line time stands still; nothing in flight moves. */
 int engine_pause(engine_t *e, int id, int paused)
 {
-    request_t q = {.id = id, .n = paused != 0};
-    return call(e, do_pause, &q);
+    request_t q = {.id = id, .fn = do_pause, .n = paused != 0};
+    return call(e, on_direction, &q);
 }
 
 static int do_stats(engine_t *e, void *arg)
@@ -310,12 +298,9 @@ int engine_stats(engine_t *e, const int32_t *ids, size_t n, wire_stats_t *out, e
 
 static void tap(void *ctx, const rec_t *r, const uint8_t *data, int64_t when, int reason) { capture_frame(ctx, 0, r, data, when, reason); }
 
-static int do_capture(engine_t *e, void *arg)
+static int do_capture(engine_t *e, dir_t *d, request_t *q)
 {
-    request_t *q = arg;
-    if (!(q->dir = known(e, q->id)))
-        return -ENOENT;
-    dir_t *d = q->dir;
+    (void)e;
     if (q->capture && d->capture)
         return -EBUSY;
     capture_t *before = d->capture;
@@ -328,10 +313,10 @@ static int do_capture(engine_t *e, void *arg)
 /* Write frames to `fd` as pcapng; takes the descriptor. */
 int engine_capture(engine_t *e, int id, int fd, int64_t offset, const char *tx_name, const char *rx_name)
 {
-    request_t q = {.id = id, .capture = capture_new(&e->store, fd, offset, tx_name, rx_name)};
+    request_t q = {.id = id, .fn = do_capture, .capture = capture_new(&e->store, fd, offset, tx_name, rx_name)};
     if (!q.capture)
         return -ENOMEM;
-    int answer = call(e, do_capture, &q);
+    int answer = call(e, on_direction, &q);
     if (answer)
         capture_close(q.capture);
     return answer;
@@ -340,8 +325,8 @@ int engine_capture(engine_t *e, int id, int fd, int64_t offset, const char *tx_n
 /* Returns 0 or -errno of the first write that failed. */
 int engine_capture_stop(engine_t *e, int id)
 {
-    request_t q = {.id = id};
-    int answer = call(e, do_capture, &q);
+    request_t q = {.id = id, .fn = do_capture};
+    int answer = call(e, on_direction, &q);
     if (answer || !q.capture)
         return answer ? answer : -ENODATA;
     return -capture_close(q.capture);

@@ -24,8 +24,8 @@ typedef struct {
 
 typedef struct {
     store_stats_t store;
-    uint64_t wakes, commands;
-    int32_t realtime, directions;
+    uint64_t wakes;
+    int32_t realtime;
 } engine_stats_t;
 
 typedef struct capture {

@@ -533,5 +533,3 @@ void pipe_stats(pipe_t *p, pipe_stats_t *out)
     pipe_balanced(p);
     *out = p->st;
 }
-
-size_t pipe_left(pipe_t *p) { return p->segs - p->cur; }

@@ -74,5 +74,4 @@ int pipe_at(pipe_t *p, int64_t now, seg_t *out, int64_t *delay);
 pipe_t *solo_new(const pipe_config_t *cfg);
 void solo_free(pipe_t *p);
 void pipe_stats(pipe_t *p, pipe_stats_t *out);
-size_t pipe_left(pipe_t *p);
 #endif

@@ -212,8 +212,10 @@ static void send_batch(engine_t *e, uint32_t id, rec_t **due, size_t n)
 void service(engine_t *e, uint32_t id)
 {
     dir_t *d = e->dir[id];
-    if (d->st.gone)
+    if (d->st.gone) {
+        e->due[id] = FAR;
         return;
+    }
     pipe_t *p = d->pipe;
     int64_t now = line_time(d, engine_now());
     int empty = drain(e, d);
@@ -239,7 +241,6 @@ static void run_command(engine_t *e)
     if (e->command) {
         e->answer = e->command(e, e->argument);
         e->command = NULL;
-        e->st.commands++;
         pthread_cond_broadcast(&e->answered);
     }
     pthread_mutex_unlock(&e->lock);

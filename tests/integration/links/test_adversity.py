@@ -108,6 +108,23 @@ def test_an_interface_that_goes_down_and_comes_up_again(lab: Any) -> None:
     assert figures(client)["egress_error"] == "Network is down"
 
 
+def test_a_dead_link_costs_no_processor_time_whatever_it_is_told(lab: Any) -> None:
+    client = lab.daemon()
+    client.add_link("space", *lab.cable())
+    lab.run("m", "ip", "link", "del", "ma0")
+    while client.stats()["links"]["space"]["error"] is None:
+        time.sleep(0.01)
+    client.pause()
+    client.resume()
+    client.set_now(5 * S)
+    client.load_timeline("space", "ab", [Segment(0)])
+    process = Path(f"/proc/{client.ping()['pid']}/stat")
+    before = [int(word) for word in process.read_text().rsplit(")")[1].split()[11:13]]  # utime and stime, proc(5)
+    time.sleep(0.5)
+    after = [int(word) for word in process.read_text().rsplit(")")[1].split()[11:13]]
+    assert sum(after) - sum(before) <= 5  # hundredths of a second; a worker that never rests would use 50
+
+
 FAULTY = """
 #define _GNU_SOURCE
 #include <errno.h>
