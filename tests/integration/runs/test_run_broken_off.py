@@ -8,7 +8,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
-from run_harness import NOTHING, Finished, Runs, left_of
+from run_harness import NOTHING, SHORT, Finished, Runs, left_of, marsnet
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -62,3 +62,19 @@ def test_down_clears_what_a_killed_runner_left(killed: dict[str, Any]) -> None:
 def test_a_run_after_that_works_under_the_same_name(killed: dict[str, Any], with_killed_nodes: Finished) -> None:
     assert with_killed_nodes.lab == killed["lab"]
     assert with_killed_nodes.code == 0, with_killed_nodes.verdict
+
+
+def test_nobody_disturbs_a_run_and_the_next_clears_what_a_killed_one_left(runs: Runs) -> None:
+    running = runs.start()
+    running.reached("15 min")
+    beside = marsnet("run", SHORT, "--world", "emulated", "--lab", running.lab, "--output", running.output)
+    assert beside.returncode == 2
+    assert f"lab '{running.lab}' is in use by another run" in beside.stderr
+    running.process.kill()
+    running.process.wait()
+    assert left_of(running.lab, running.inodes)["containers"]
+    following = runs.start(lab=running.lab)
+    following.reached("15 min")
+    assert not left_of(running.lab, running.inodes)["processes"], "what the killed run left is gone"
+    following.interrupt()
+    check_partial(following.finish())
