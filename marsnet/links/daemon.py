@@ -240,16 +240,21 @@ def bind_socket(path: Path) -> socket.socket:
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
-            path.unlink()
+            if path.is_socket():  # a file of another kind refuses connections, too
+                path.unlink()
         except OSError:
             pass
         else:
+            server.close()
             raise InputError(f"another process listens at {path}", remedy="choose another --socket")
     try:
         server.bind(str(path))
         path.chmod(0o600)
     except OSError as error:
-        raise InputError(f"socket {path}: {error.strerror}", remedy="name a path in a writable directory") from error
+        server.close()
+        raise InputError(
+            f"socket {path}: {error.strerror or error}", remedy="name a short path in a writable directory"
+        ) from error
     return server
 
 

@@ -28,6 +28,7 @@ PRIORITY = 50
 _RING_BLOCK = 1 << 20
 _HEADROOM = 128  # tpacket2_hdr, sockaddr_ll and alignment before the frame, packet(7)
 _CHUNK = 256 << 10
+_LEAST_RAM = 1 << 20
 _FARTHEST = 2**62 - 1
 _CLOSERS = 32
 """Threads that end links: the kernel takes tens of milliseconds to close each ring, but many at once."""
@@ -61,11 +62,12 @@ class DelayLine:
 
     Raises:
         EnvironmentLacksError: when the core is not built.
-        InputError: when the spill directory cannot be used.
+        InputError: when the spill directory cannot be used, or the budget is below 1 MiB.
     """
 
     def __init__(self, spill_dir: Path | None = None, ram: int = DEFAULT_RAM, priority: int = PRIORITY) -> None:
         self._core = core()
+        ram = whole(ram, "ram", _LEAST_RAM)
         error = c.c_int()
         directory = None if spill_dir is None else os.fsencode(spill_dir)
         self._engine = self._core.engine_open(priority, ram, directory, c.byref(error))
