@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -25,20 +26,21 @@ NAME = r"^[a-z][a-z0-9_-]{0,30}$"
 Name = Annotated[str, Field(pattern=NAME)]
 ServiceClassName = Literal["critical", "expedited", "normal", "bulk"]
 MARS_EQUATORIAL_RADIUS = 3_396_190.0
+_LEAST_RADIUS, _MOST_RADIUS = 6.2e6, 7.4e6  # metres from the centre of the Earth
 
 
 class Mask(Strict):
     """Least elevation for each direction, degrees, as seen from this node."""
 
-    receive: Angle = 10.0
-    transmit: Angle = 10.0
+    receive: Angle = Field(default=10.0, ge=-90, le=90)
+    transmit: Angle = Field(default=10.0, ge=-90, le=90)
 
 
 class TerrainPoint(Strict):
     """One point of a horizon: least elevation at an azimuth (clockwise from north)."""
 
-    azimuth: Angle
-    elevation: Angle
+    azimuth: Angle = Field(ge=-360, le=360)
+    elevation: Angle = Field(ge=-90, le=90)
 
 
 class Container(Strict):
@@ -71,15 +73,21 @@ class Station(NodeBase):
 
     kind: Literal["station"]
     itrf: tuple[Length, Length, Length] | None = None
-    latitude: Angle | None = None
-    longitude: Angle | None = None
-    altitude: Length = 0.0
+    latitude: Angle | None = Field(default=None, ge=-90, le=90)
+    longitude: Angle | None = Field(default=None, ge=-360, le=360)
+    altitude: Length = Field(default=0.0, ge=-1e4, le=1e6)
     mask: Mask = Mask()
 
     @model_validator(mode="after")
     def _one_position(self) -> Self:
         if (self.itrf is None) == (self.latitude is None or self.longitude is None):
             raise ValueError("a station needs one position; give either 'itrf' or 'latitude' and 'longitude'")
+        if self.itrf is not None and not _LEAST_RADIUS < math.hypot(*self.itrf) < _MOST_RADIUS:
+            raise misplaced(
+                f"the station is {math.hypot(*self.itrf) / 1e3:.1f} km from the centre of the Earth",
+                "give ITRF coordinates in metres or kilometres, near the surface (6371 km)",
+                "itrf",
+            )
         return self
 
 

@@ -12,7 +12,6 @@ import erfa
 import numpy as np
 from numpy.typing import NDArray
 
-from marsnet.errors import InputError
 from marsnet.model.topology import Station
 from marsnet.sky.timescale import DAY, J2000, Timeline
 
@@ -20,7 +19,6 @@ Array = NDArray[np.float64]
 
 EARTH_SPIN = 7.292115e-5
 """Rotation of the Earth, rad/s (GRS 80)."""
-_LEAST_RADIUS, _MOST_RADIUS = 6.2e6, 7.4e6
 
 
 @dataclass(frozen=True)
@@ -31,12 +29,8 @@ class GroundPoint:
     up: Array
 
     @classmethod
-    def of(cls, name: str, station: Station) -> GroundPoint:
-        """The point that a station of a topology names.
-
-        Raises:
-            InputError: when the coordinates are not near the surface of the Earth.
-        """
+    def of(cls, station: Station) -> GroundPoint:
+        """The point that a station of a topology names."""
         if station.itrf is not None:
             place = np.array(station.itrf)
         else:
@@ -44,12 +38,6 @@ class GroundPoint:
             assert station.latitude is not None  # noqa: S101
             lon, lat = np.radians(station.longitude), np.radians(station.latitude)
             place = np.asarray(erfa.gd2gc(1, lon, lat, station.altitude))
-        radius = float(np.linalg.norm(place))
-        if not _LEAST_RADIUS < radius < _MOST_RADIUS:
-            raise InputError(
-                f"station {name!r} is {radius / 1e3:.1f} km from the centre of the Earth",
-                remedy="give ITRF coordinates in metres or kilometres, near the surface (6371 km)",
-            )
         lon, lat, _ = erfa.gc2gd(1, place)
         return cls(place, np.array([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)]))
 

@@ -61,7 +61,7 @@ class Sky:
         grounds: dict[str, GroundPoint] = {}
         for name, node in topology.nodes.items():
             if isinstance(node, Station):
-                grounds[name] = GroundPoint.of(name, node)
+                grounds[name] = GroundPoint.of(node)
             elif isinstance(node, Site):
                 places[name] = _site(name, node)
             elif isinstance(node, Orbiter):

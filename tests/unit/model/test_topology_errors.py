@@ -85,6 +85,22 @@ MISTAKES = {
         "21: the radius of 20.4 km is below the surface of Mars (3396.19 km); give the distance from the centre of "
         "Mars, about 20428 km",
     ),
+    "mask-above-zenith": (
+        "    longitude: -116.9 deg\n",
+        "    longitude: -116.9 deg\n    mask: {receive: 96 deg}\n",
+        "16: nodes.dss14.mask.receive: '96 deg' is out of range; give at most 90",
+    ),
+    "station-beyond-the-pole": (
+        "latitude: 35.4 deg",
+        "latitude: 95.4 deg",
+        "14: nodes.dss14.latitude: '95.4 deg' is out of range; give at most 90",
+    ),
+    "station-inside-the-earth": (
+        "    latitude: 35.4 deg\n    longitude: -116.9 deg\n",
+        "    itrf: [-2353.6 m, -4641.3 m, 3677.1 m]\n",
+        "14: the station is 6.4 km from the centre of the Earth; give ITRF coordinates in metres or kilometres, near "
+        "the surface (6371 km)",
+    ),
     "missing-unit": (
         "semi_major_axis: 3655 km",
         "semi_major_axis: 3655",

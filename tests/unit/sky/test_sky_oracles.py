@@ -68,7 +68,7 @@ def test_station_edges_against_skyfield(sky: Any, name: str, start: str) -> None
     node = topology({"high": areostationary(0.0), name: station(name)}, [("high", name)]).nodes[name]
     assert node.kind == "station"
     centre = EarthPath.of_geocentre(timeline, -4000.0, 2.1 * 86400.0, 1)
-    path = centre.with_station(GroundPoint.of(name, node), EarthRotation.over(timeline, -1e4, 2e5))
+    path = centre.with_station(GroundPoint.of(node), EarthRotation.over(timeline, -1e4, 2e5))
 
     def rise(time: np.ndarray) -> np.ndarray:
         return path.sight(time, np.zeros((3, len(time)))).rise - np.sin(np.radians(10.0))

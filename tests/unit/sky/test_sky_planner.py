@@ -405,13 +405,6 @@ ORBITER, BASE = orbiter(*MRO), site(0.0, 0.0)
             "site 'b' on phobos has a terrain mask",
         ),
         ({"a": BASE, "b": BASE}, [("a", "b")], EPOCH, 1e5, "two sites on mars"),
-        (
-            {"a": {"kind": "station", "itrf": ["1 km", "2 km", "3 km"], "radios": ["x"]}, "b": BASE},
-            [{"between": ["a", "b"], "band": "X"}],
-            EPOCH,
-            1e5,
-            "from the centre of the Earth",
-        ),
     ],
 )
 def test_what_cannot_be_planned_is_refused(

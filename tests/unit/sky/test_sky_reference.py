@@ -59,7 +59,7 @@ def test_station_view_of_mars() -> None:
     node = h1().nodes["dss14"]
     assert node.kind == "station"
     centre = EarthPath.of_geocentre(timeline, 0.0, 90_000.0, 1)
-    path = centre.with_station(GroundPoint.of("dss14", node), EarthRotation.over(timeline, -1e4, 1.1e5))
+    path = centre.with_station(GroundPoint.of(node), EarthRotation.over(timeline, -1e4, 1.1e5))
 
     def above(time: np.ndarray) -> np.ndarray:
         return path.sight(time, np.zeros((3, len(time)))).rise - np.sin(np.radians(10.0))
