@@ -15,7 +15,7 @@ void store_init(store_t *s, uint64_t ram_bytes)
     memset(s, 0, sizeof *s);
     s->ram_limit = ram_bytes / CHUNK_BYTES;
     s->file = s->event = -1;
-    s->lead = 2000000000;
+    s->lead = 10000000000; /* shared disks have been seen to stall for two seconds */
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->wake, NULL);
 }
@@ -349,13 +349,13 @@ int64_t fifo_fetch(store_t *s, fifo_t *f, int64_t now)
             continue;
         if (c->first - s->lead > now)
             return c->first - s->lead;
+        int near = c == f->tail || c == f->tail->next;
+        if (!near && s->st.ram_chunks - s->spares >= s->ram_limit - s->ram_limit / 4)
+            return FAR; /* asked again when the chunks before it have gone */
         if (c->place == WRITING) {
             c->keep = 1;
             continue;
         }
-        int near = c == f->tail || c == f->tail->next;
-        if (!near && s->st.ram_chunks - s->spares >= s->ram_limit - s->ram_limit / 8)
-            return FAR; /* asked again when the chunks before it have gone */
         chunk_t *spare = c->data ? NULL : s->spare;
         if (spare) {
             s->spare = spare->next;

