@@ -95,7 +95,7 @@ static int sink(char **v)
 {
     int s = open_at(v[2], TYPE), version = TPACKET_V3;
     int64_t nominal = atoll(v[4]), first = 0, last = 0, highest = -1;
-    size_t room = 1 << 23, n = 0, disorder = 0, early = 0, bytes = 0, first_bytes = 0;
+    size_t room = 1 << 23, n = 0, frames = 0, disorder = 0, early = 0, bytes = 0, first_bytes = 0;
     int64_t *error = malloc(room * sizeof *error);
     struct tpacket_req3 ring = {.tp_block_size = BLOCK, .tp_block_nr = BLOCKS, .tp_frame_size = 2048, .tp_frame_nr = BLOCK / 2048 * BLOCKS, .tp_retire_blk_tov = 20};
     struct sockaddr_ll at = {.sll_family = AF_PACKET, .sll_protocol = htons(TYPE), .sll_ifindex = (int)if_nametoindex(v[2])};
@@ -124,7 +124,8 @@ static int sink(char **v)
             int64_t number, wall, stamp = h->tp_sec * 1000000000ll + h->tp_nsec;
             memcpy(&number, at_frame + h->tp_mac + 14, 8);
             memcpy(&wall, at_frame + h->tp_mac + 22, 8);
-            if (n < room)
+            frames++;
+            if (n < room) /* percentiles are those of the first frames */
                 error[n++] = stamp - wall - nominal;
             early += stamp - wall < nominal;
             disorder += number <= highest;
@@ -144,7 +145,7 @@ static int sink(char **v)
     qsort(error, n, sizeof *error, by_size);
     double span = (double)(last - first) * 1e-9;
     printf("{\"frames\": %zu, \"disorder\": %zu, \"early\": %zu, \"sink_drops\": %u, \"p50_ns\": %ld, \"p99_ns\": %ld, \"max_ns\": %ld, \"min_ns\": %ld, \"bit_per_second\": %.1f}\n",
-           n, disorder, early, lost.tp_drops, n ? error[n / 2] : 0, n ? error[n * 99 / 100] : 0, n ? error[n - 1] : 0, n ? error[0] : 0,
+           frames, disorder, early, lost.tp_drops, n ? error[n / 2] : 0, n ? error[n * 99 / 100] : 0, n ? error[n - 1] : 0, n ? error[0] : 0,
            span > 0 ? (double)(bytes - first_bytes) * 8 / span : 0);
     return 0;
 }
