@@ -48,7 +48,7 @@ def explain_link(
 
     Args:
         topology: nodes, radios and links.
-        title: name of the link.
+        title: name of the link; its ends may be given in either order.
         start: UTC instant of mission time 0.
         time: mission seconds at which both ends transmit.
         base_dir: what paths of ephemeris files are relative to.
@@ -57,6 +57,9 @@ def explain_link(
         InputError: when there is no such link, or the instant is outside the ephemeris.
     """
     links = {link.title: link for link in topology.links}
+    if title not in links:
+        backwards = {"--".join(link.between[::-1]): name for name, link in links.items()}
+        title = backwards.get(title, title)
     if title not in links:
         raise InputError(f"there is no link {title!r}", remedy=f"there are {', '.join(links)}")
     link = links[title]

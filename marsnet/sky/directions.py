@@ -27,6 +27,7 @@ from marsnet.sky.timescale import DAY
 
 BLOCKING_RADIUS = 3_496_190.0
 """Sphere that a line between two orbiters must clear, metres: the equator of Mars and 100 km of air above it."""
+_ROUNDING = 1e-6  # seconds; what is left of a span's end after a light time was added and taken away
 
 
 class Sample(NamedTuple):
@@ -143,9 +144,9 @@ class LocalDirection(Direction):
             if site is None or not site.terrain:
                 continue
 
-            def looking(time: Array, sign: float = sign) -> Array:
+            def looking(time: Array, sign: float = sign) -> tuple[Array, Array]:
                 line = _line(self.span.motion(self.source, time), self.span.motion(self.target, time))
-                return sign * line.vector
+                return sign * line.vector, time if sign > 0 else time + line.length / LIGHT_SPEED
 
             allowed = clear_of_terrain(self.span, name, site.terrain, looking, allowed, self.step)
         return allowed
@@ -234,8 +235,13 @@ class EarthDirection(Direction):
         return Sample(sight.delay, elevation, None if self.sep is None else self.span.sun(time, self.sign))
 
     def sent(self, time: Array, delay: Array) -> Array:
-        """The instants at Mars, or a light time before them."""
-        return time if self.sign > 0 else time - delay
+        """The instants at Mars, or a light time before them; the ends of the span exactly."""
+        if self.sign > 0:
+            return time
+        sent = time - delay
+        for end in (self.span.first, self.span.last):
+            sent = np.where(np.abs(sent - end) < _ROUNDING, end, sent)
+        return sent
 
     def _own_time(self, sent: Array) -> Array:
         """Instants at the Mars end of transmission instants."""
@@ -286,7 +292,7 @@ class EarthDirection(Direction):
             self.span,
             self.probe,
             site.terrain,
-            lambda time: path.sight(time, self.span.motion(self.probe, time).place).vector,
+            lambda time: (path.sight(time, self.span.motion(self.probe, time).place).vector, time),
             allowed,
             self.step,
         )

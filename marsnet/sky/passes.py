@@ -126,8 +126,8 @@ def _windows(span: Span, node: Site, site: str, orbiter: str, mask_deg: float) -
     if not node.terrain:
         return windows
 
-    def looking(time: Array) -> Array:
-        return span.motion(orbiter, time).place - span.motion(site, time).place
+    def looking(time: Array) -> tuple[Array, Array]:
+        return span.motion(orbiter, time).place - span.motion(site, time).place, time
 
     return clear_of_terrain(span, site, node.terrain, looking, windows, step)
 

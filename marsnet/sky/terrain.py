@@ -26,7 +26,7 @@ def clear_of_terrain(
     span: Span,
     name: str,
     terrain: Sequence[TerrainPoint],
-    looking: Callable[[Array], Array],
+    looking: Callable[[Array], tuple[Array, Array]],
     allowed: Array,
     step: float,
 ) -> Array:
@@ -38,7 +38,8 @@ def clear_of_terrain(
         span: the stretch of time.
         name: the site.
         terrain: its horizon.
-        looking: vector in ICRF from the site to the other end at instants of shape (n,); shape (3, n).
+        looking: for instants of shape (n,), the vector in ICRF from the site to the other end, shape (3, n), and the
+            instants at the site that belong to them: those of reception where the site receives.
         allowed: ordered, disjoint windows.
         step: seconds between samples that show the motion.
     """
@@ -47,12 +48,13 @@ def clear_of_terrain(
         return allowed
 
     def clearance(time: Array) -> Array:
-        vector = looking(time)
-        motion = site.motion(span.tdb(time), span.rotation)
+        vector, own = looking(time)
+        tdb = span.tdb(own)
+        motion = site.motion(tdb, span.rotation)
         assert motion.up is not None  # noqa: S101 - a site has a horizon
         rise = np.einsum("in,in->n", vector, motion.up) / np.linalg.norm(vector, axis=0)
         elevation = np.degrees(np.arcsin(np.clip(rise, -1.0, 1.0)))
-        return np.asarray(elevation - horizon(terrain, site.azimuth(vector, span.tdb(time), span.rotation)))
+        return np.asarray(elevation - horizon(terrain, site.azimuth(vector, tdb, span.rotation)))
 
     parts = [nothing()]
     for first, last in allowed:

@@ -94,6 +94,9 @@ def test_a_budget_line_by_line() -> None:
     lines = {line["item"]: line["value"] for line in directions[1]["budget"]}
     assert lines["rate"] == pytest.approx(1.98e6, rel=0.02)
     assert directions[1]["light_time_s"] == pytest.approx(829.6, abs=0.2)
+    assert (
+        run(FLEET, "--explain", "mro--goldstone@2026-10-01T10:00", "--json") == json.dumps(directions, indent=1) + "\n"
+    )
     local = json.loads(
         run(FLEET, "--start", "2026-10-01", "--explain", "tgo--curiosity@sol 1 06:00 LTST at curiosity", "--json")
     )

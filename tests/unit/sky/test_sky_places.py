@@ -122,6 +122,18 @@ def test_a_pass_across_the_border_of_two_chunks_is_one() -> None:
     assert len(passes(topo, "base", "high", EPOCH, 40 * SOL)) == 1
 
 
+def test_passes_over_level_terrain_are_those_over_a_mask() -> None:
+    wall = [{"azimuth": "0 deg", "elevation": "15 deg"}]
+    places = site(10.0, 20.0, mask=15.0), site(10.0, 20.0, mask=5.0, terrain=wall)
+    high, walled = (
+        passes(topology({"mro": orbiter(*MRO), "base": place}, [("mro", "base")]), "base", "mro", EPOCH, 5 * SOL)
+        for place in places
+    )
+    assert len(high) > 5
+    flat = [time for one in high for time in (one.start, one.end)]
+    assert [time for one in walled for time in (one.start, one.end)] == pytest.approx(flat, abs=2e-3)
+
+
 @pytest.mark.parametrize(
     ("site_name", "orbiter_name", "duration", "words"),
     [

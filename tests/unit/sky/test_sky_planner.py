@@ -214,6 +214,29 @@ def test_terrain_hides_what_the_flat_mask_shows() -> None:
         assert ((open_[:, 0] <= start + 1e-3) & (end <= open_[:, 1] + 1e-3)).any()
 
 
+def test_level_terrain_is_a_mask_in_both_directions() -> None:
+    """Far enough away for the light time, 20 to 50 ms, to show in the edges."""
+    wall = [{"azimuth": "0 deg", "elevation": "15 deg"}]
+    far = orbiter(13_000.0, 0.3, 50.0, 10.0, 20.0)
+    high, walled = (
+        plan_contacts(topology({"far": far, "base": place}, [("far", "base")]), EPOCH, 5 * SOL)
+        for place in (site(10.0, 20.0, mask=15.0), site(10.0, 20.0, mask=5.0, terrain=wall))
+    )
+    for ends in (("far", "base"), ("base", "far")):
+        assert len(edges(high, *ends)) > 5
+        np.testing.assert_allclose(edges(walled, *ends), edges(high, *ends), rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("day", range(1, 9))
+def test_a_contact_that_is_open_at_both_ends_of_a_plan_begins_and_ends_with_it(day: int) -> None:
+    topo = topology({"high": areostationary(100.0), "dss43": station("dss43")}, [("high", "dss43")])
+    plan = plan_contacts(topo, f"2026-10-{day:02}T20:05:07.125Z", 3600.1)
+    for ends in (("high", "dss43"), ("dss43", "high")):
+        assert edges(plan, *ends).tolist() == [[0.0, 3600.1]]
+        ranges = [one for one in plan.ranges if (one.source, one.target) == ends]
+        assert (ranges[0].start, ranges[-1].end) == (0.0, 3600.1)
+
+
 def test_mars_hides_an_orbiter_from_the_earth() -> None:
     topo = topology({"low": orbiter(*TGO), "dss14": station("dss14")}, [("low", "dss14")])
     plan = plan_contacts(topo, EPOCH, SOL)
