@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,19 +31,25 @@ traffic:
 requirements:
   - {{kind: delivery, class: expedited, at_least: 100 %}}
 """
-NOBODY = 65534
+AS_NOBODY = [
+    "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=+dac_read_search",
+    "--ambient-caps=+dac_read_search",
+]  # fmt: skip
 
 
 def marsnet(
     *arguments: str, unprivileged: bool = False, folder: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run the console script; unprivileged means as nobody where this is root."""
-    user = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if unprivileged and os.geteuid() == 0 else {}
+    """Run the console script; unprivileged means as nobody where this is root.
+
+    Nobody keeps the right to read, so that the checkout may lie in a folder that is closed to others.
+    """
+    user = AS_NOBODY if unprivileged and os.geteuid() == 0 else []
     environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "LANG": "C.UTF-8"}
     return subprocess.run(
-        [MARSNET, *arguments], capture_output=True, text=True, timeout=60, check=False, cwd=folder, env=environment,
-        **user,
-    )  # type: ignore[call-overload, no-any-return]  # fmt: skip
+        [*user, MARSNET, *arguments], capture_output=True, text=True, timeout=60, check=False, cwd=folder,
+        env=environment,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -53,6 +60,16 @@ def folder(tmp_path: Path) -> Path:
     made.mkdir()
     made.chmod(0o777)
     return made
+
+
+@pytest.fixture
+def shipped(folder: Path) -> Iterator[Path]:
+    """A folder with first light's files that everybody may read."""
+    for name in ("topologies", "scenarios"):
+        (folder / name).mkdir()
+        shutil.copyfile(ROOT / name / "first_light.yaml", folder / name / "first_light.yaml")
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize(
@@ -112,17 +129,18 @@ def test_a_file_of_another_kind_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_without_root_the_emulated_world_says_what_is_missing(tmp_path: Path) -> None:
-    done = marsnet("run", SCENARIO, "--world", "emulated", unprivileged=True, folder=Path("/"))
+def test_without_root_the_emulated_world_says_what_is_missing(shipped: Path) -> None:
+    scenario = "scenarios/first_light.yaml"
+    done = marsnet("run", scenario, "--world", "emulated", unprivileged=True, folder=shipped)
     assert done.returncode == 4
     assert done.stderr.startswith("marsnet: missing: privileges (not root)")
     assert "to fix it: run it as root (sudo)" in done.stderr
 
 
 @pytest.mark.slow
-def test_without_root_a_lab_says_what_is_missing() -> None:
-    for arguments in (("up", TOPOLOGY, *START), ("down", "first-light"), ("inspect",)):
-        done = marsnet(*arguments, unprivileged=True, folder=Path("/"))
+def test_without_root_a_lab_says_what_is_missing(shipped: Path) -> None:
+    for arguments in (("up", "topologies/first_light.yaml", *START), ("down", "first-light"), ("inspect",)):
+        done = marsnet(*arguments, unprivileged=True, folder=shipped)
         assert done.returncode == 4, (arguments, done.stderr)
         assert "to fix it: " in done.stderr
         assert done.stderr.count("\n") == 1
