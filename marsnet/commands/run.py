@@ -49,14 +49,14 @@ def run(
     """Run a scenario; ends in a verdict and a report."""
     if world not in (None, "emulated", "virtual"):
         raise InputError(f"there is no world {world!r}", remedy="use 'emulated' or 'virtual'")
-    chosen = choose_world(cast("World | None", world))
-    console = Console(highlight=False, stderr=as_json)
-    if chosen == "virtual" and world is None:
-        console.print("This machine cannot run the emulated world (see 'marsnet doctor'): running the virtual one.")
     loaded, topology = load_scenario(scenario)
     check_times(loaded, topology, scenario)
     if rate is not None:
         check_rate(rate)
+    chosen = choose_world(cast("World | None", world))
+    console = Console(highlight=False, stderr=as_json)
+    if chosen == "virtual" and world is None:
+        console.print("This machine cannot run the emulated world (see 'marsnet doctor'): running the virtual one.")
     name = loaded.name
     folder = make_run_folder(output, name)
     with _Bar(console, f"{name} ({chosen})") as bar, _ended_like_by_a_person():
