@@ -166,7 +166,7 @@ def incidents(scenario: Scenario, topology: Topology) -> tuple[Incident, ...]:
     """The scenario's faults with their times resolved, in order.
 
     Raises:
-        InputError: a fault outside of the run.
+        InputError: a fault outside of the run, or a crash of a node that is down already.
     """
     found: list[Incident] = []
     for fault in scenario.faults:
@@ -174,7 +174,16 @@ def incidents(scenario: Scenario, topology: Topology) -> tuple[Incident, ...]:
         if not 0 <= start < scenario.duration:
             raise InputError(f"a fault at {fault.at.text!r} is outside of the run", remedy="move it into the duration")
         found.append(Incident(fault.kind, _subject(fault), start, start + fault.duration, _links(fault, topology)))
-    return tuple(sorted(found, key=lambda i: (i.start, i.subject)))
+    found.sort(key=lambda i: (i.start, i.subject))
+    up_again: dict[str, float] = {}
+    for crash in (incident for incident in found if incident.kind == "node_crash"):
+        if crash.start < up_again.get(crash.subject, 0.0):
+            raise InputError(
+                f"node {crash.subject!r} crashes at {crash.start:g} s while it is down already",
+                remedy=f"move the second crash to {up_again[crash.subject]:g} s or later",
+            )
+        up_again[crash.subject] = crash.end
+    return tuple(found)
 
 
 def _subject(fault: Fault) -> str:

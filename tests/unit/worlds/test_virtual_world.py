@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from marsnet.errors import InputError
 from marsnet.runs.judge import Judgement, judge
 from marsnet.runs.lives import ledger_hash
 from marsnet.runs.prepare import prepare
@@ -68,6 +69,12 @@ def test_a_crash_of_any_node_loses_nothing_accepted(tmp_path: Path, node: str) -
     assert verdict.findings[1].passed, verdict.findings[1]
     assert all(life.fate == "delivered" for life in verdict.lives.values()), verdict.findings[2]
     assert not outcome.invalid
+
+
+def test_a_node_that_is_down_cannot_crash(tmp_path: Path) -> None:
+    crash = {"kind": "node_crash", "node": "areo", "at": "1 h", "duration": "20 min"}
+    with pytest.raises(InputError, match=r"'areo' crashes at 4200 s while .* to 4800 s or later"):
+        play(tmp_path, faults=[crash, crash | {"at": "70 min"}])
 
 
 def test_an_outage_delays_and_its_frames_are_counted(tmp_path: Path) -> None:
