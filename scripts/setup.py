@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from frame import daemon, packages, say, venv
+from frame import daemon, oracles, packages, say, venv
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,7 +27,8 @@ def main() -> None:
     )
     purpose = parser.parse_args().purpose
     log = ROOT / ".cache" / "setup.log"
-    if purpose == "test" and not say.is_root():
+    tests = purpose == "test"
+    if tests and not say.is_root():
         say.step("not root: only the Python part is set up, tests that build networks will be skipped")
         purpose = "unit"
     wanted = packages.for_units(sys.executable)
@@ -37,6 +38,8 @@ def main() -> None:
         wanted += packages.for_tests()
     packages.ensure(wanted, log)
     venv.ensure(ROOT, sys.executable, log)
+    if tests:
+        oracles.ensure(ROOT, sys.executable, log)
     if purpose == "unit":
         return
     daemon.ensure(ROOT)

@@ -42,7 +42,7 @@ def ensure(root: Path, python: str, log: Path) -> None:
 
 def _install(root: Path, venv: Path, python: str, log: Path) -> None:
     again = "make distclean setup"
-    if not _made_of(venv, python):
+    if not made_of(venv, python):
         say.step(f"making .venv of {python} (Python {sys.version.split()[0]})")
         say.run([python, "-m", "venv", "--clear", str(venv)], log, again)
     say.step("installing marsnet and the pinned Python packages into .venv")
@@ -52,7 +52,7 @@ def _install(root: Path, venv: Path, python: str, log: Path) -> None:
     say.run([*pip, "--no-build-isolation", "-e", f"{root}[{EXTRAS}]"], log, again)
 
 
-def _made_of(venv: Path, python: str) -> bool:
+def made_of(venv: Path, python: str) -> bool:
     """Whether the environment stands on this interpreter and still has its pip."""
     config = venv / "pyvenv.cfg"
     if not config.is_file() or not (venv / "bin" / "pip").exists():

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import shutil
 import struct
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from oracle_venv import Pyd3tn, needs_oracles
 
 from marsnet.dtn.bpsec import AesVariant, Key, SecurityPolicy, SecurityRule
 from marsnet.dtn.bpv7 import (
@@ -135,53 +135,53 @@ def test_tshark_decodes_every_kind_of_bundle(tmp_path: Path) -> None:
     assert frames[-1]["bpv7.crc_status"] == f"{GOOD},{BAD}"
 
 
-@pytest.fixture
-def pyd3tn() -> ModuleType:
-    try:
-        return importlib.import_module("pyd3tn.bundle7")
-    except ImportError:
-        pytest.skip("pyd3tn is not installed; pip install pyd3tn==0.15.2")
+@pytest.fixture(scope="module")
+def pyd3tn() -> Iterator[Pyd3tn]:
+    oracle = Pyd3tn()
+    yield oracle
+    oracle.close()
 
 
-@pytest.mark.slow
+@needs_oracles
 @pytest.mark.parametrize("crc_type", list(CrcType))
-def test_pyd3tn_reads_ours(pyd3tn: ModuleType, crc_type: CrcType) -> None:
+def test_pyd3tn_reads_ours(pyd3tn: Pyd3tn, crc_type: CrcType) -> None:
     ours = make(b"to pyd3tn", crc_type=crc_type, age_ms=5).forwarded(Eid.ipn(4, 0), 77)
-    data = encode(ours)
-    theirs = pyd3tn.Bundle.parse(data)
-    assert (str(theirs.primary_block.source), str(theirs.primary_block.destination)) == (
-        str(ours.source), str(ours.destination)
-    )  # fmt: skip
-    assert theirs.payload_block.data == b"to pyd3tn"
-    assert theirs.primary_block.lifetime == 60_000
-    assert bytes(theirs) == data
+    data = encode(ours).hex()
+    assert pyd3tn.ask("parse", data=data) == {
+        "source": str(ours.source),
+        "destination": str(ours.destination),
+        "lifetime": 60_000,
+        "payload": b"to pyd3tn".hex(),
+        "again": data,
+    }
 
 
-@pytest.mark.slow
+@needs_oracles
 @pytest.mark.parametrize("crc_type", list(CrcType))
 @pytest.mark.parametrize("source", ["ipn:3.7", "ipn:977000.3.7", "dtn://them/app", "dtn:none"])
-def test_we_read_what_pyd3tn_writes(pyd3tn: ModuleType, crc_type: CrcType, source: str) -> None:
+def test_we_read_what_pyd3tn_writes(pyd3tn: Pyd3tn, crc_type: CrcType, source: str) -> None:
     flags = BundleFlags.MUST_NOT_FRAGMENT if source == "dtn:none" else 0
-    data = pyd3tn.serialize_bundle7(
-        source, "ipn:9.1", b"from pyd3tn" * 30, report_to_eid="ipn:3.0", flags=flags, lifetime=60,
-        crc_type_primary=pyd3tn.CRCType(crc_type), crc_type_canonical=pyd3tn.CRCType(crc_type), hop_limit=20,
-        hop_count=4, bundle_age=2, previous_node_eid="dtn://relay/",
+    payload = b"from pyd3tn" * 30
+    written = pyd3tn.ask(
+        "make", source=source, destination="ipn:9.1", payload=payload.hex(), report_to_eid="ipn:3.0", flags=int(flags),
+        lifetime=60, crc_type=int(crc_type), hop_limit=20, hop_count=4, bundle_age=2, previous_node_eid="dtn://relay/",
     )  # fmt: skip
+    data = bytes.fromhex(written)
     bundle = decode(data)
-    assert (str(bundle.source), bundle.payload) == (source, b"from pyd3tn" * 30)
+    assert (str(bundle.source), bundle.payload) == (source, payload)
     assert (bundle.hop_count, bundle.bundle_age) == (HopCount(20, 4), 2000)
     assert (str(bundle.previous_node), bundle.lifetime_ms) == ("dtn://relay/", 60_000)
     assert encode(bundle) == data
     assert encode(bundle.with_blocks(block.with_data(block.data) for block in bundle.blocks)) == data
 
 
-@pytest.mark.slow
+@needs_oracles
 @pytest.mark.parametrize("kind", list(StatusAssertion))
 @pytest.mark.parametrize("when", [None, 812_000_000_500])
-def test_pyd3tn_reads_our_status_reports(pyd3tn: ModuleType, kind: StatusAssertion, when: int | None) -> None:
+def test_pyd3tn_reads_our_status_reports(pyd3tn: Pyd3tn, kind: StatusAssertion, when: int | None) -> None:
     payload = encode_status_report(StatusReport.of(kind, make().id, ReasonCode.NO_ROUTE, when))
-    theirs = pyd3tn.Bundle.parse_administrative_record(payload)["record_data"]
-    assert [bool(item[0]) for item in theirs[0]] == [item == kind for item in StatusAssertion]
+    theirs = pyd3tn.ask("assertions", payload=payload.hex())
+    assert theirs == [item == kind for item in StatusAssertion]
     again = decode_admin_record(payload)
     assert isinstance(again, StatusReport)
     assert again.reason == ReasonCode.NO_ROUTE

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import summary
-from frame import daemon, packages, say, venv
+from frame import daemon, oracles, packages, say, venv
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -128,6 +128,24 @@ def test_an_install_that_fails_leaves_no_stamp(tree: Path, monkeypatch: pytest.M
     assert not (tree / ".venv" / "marsnet.stamp").exists()
 
 
+def test_oracles_are_installed_once_and_again_when_their_pins_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands: list[list[str]] = []
+    pins = tmp_path / "pins.txt"
+    pins.write_text("a==1\n")
+    (tmp_path / ".cache" / "oracles").mkdir(parents=True)
+    monkeypatch.setattr(oracles, "PINS", pins)
+    monkeypatch.setattr(say, "run", lambda command, *_, **__: commands.append(command))
+    for _ in range(2):
+        oracles.ensure(tmp_path, sys.executable, tmp_path / "log")
+    assert [command[1:4] for command in commands] == [["-m", "venv", "--clear"], ["-m", "pip", "install"]]
+    pins.write_text("a==2\n")
+    oracles.ensure(tmp_path, sys.executable, tmp_path / "log")
+    assert len(commands) == 4
+    assert capsys.readouterr().err.count("installing the programs that tests compare with") == 2
+
+
 def test_mininet_is_linked_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mininet = tmp_path / "dist-packages" / "mininet"
     mininet.mkdir(parents=True)
@@ -207,4 +225,5 @@ def test_without_such_a_python_the_command_is_told(tmp_path: Path) -> None:
 def test_constraints_pin_plain_versions() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     assert len(lines) > 50
+    lines += oracles.PINS.read_text().splitlines()
     assert [line for line in lines if line.count("==") != 1 or "/" in line or "@" in line] == []
