@@ -1,9 +1,7 @@
 """The bundle node's core, sans-IO: what to do with bundles, datagrams and the passing of mission time.
 
-The order of things is what makes custody hold: a bundle is committed to the store first, then the ledger says so, then
-the sender is told (LTP's last report), and only then is it routed on. A bundle leaves the store when the next node has
-said the same. What ends a bundle's life here goes to the ledger before the store forgets it, so that a kill at any
-instant leaves either the bundle or the record of its end.
+Custody is in `custody`, ways and queues in `forwarding`, protocols between nodes in the convergence layers; this module
+joins them, makes bundles, delivers them and ends their lives.
 """
 
 from __future__ import annotations
@@ -22,21 +20,13 @@ from marsnet.dtn.bpv7 import (
     decode_from,
     encode,
 )
-from marsnet.dtn.ltp import (
-    BlockSent,
-    CancelReason,
-    ExportCancelled,
-    ExportCompleted,
-    GreenSegmentReceived,
-    ImportCancelled,
-    RedPartReceived,
-    SessionId,
-)
+from marsnet.dtn.node.assembly import assemble
 from marsnet.dtn.node.config import NodeConfig
-from marsnet.dtn.node.forwarding import Forwarder
+from marsnet.dtn.node.custody import Custody
+from marsnet.dtn.node.layer import Layer, LayerEvent, PeerDown, PeerUp, Received, Returned, Sent, Taken
 from marsnet.dtn.node.ledger import Ledger, Record, Step
 from marsnet.dtn.node.metrics import NodeMetrics
-from marsnet.dtn.node.queues import Held
+from marsnet.dtn.node.queues import Held, Leg
 from marsnet.dtn.node.traffic import TrafficSource, is_intact, payload
 from marsnet.dtn.store import BundleState, BundleStore, StorageFullError, StoreError
 from marsnet.errors import InputError
@@ -62,6 +52,7 @@ class BundleAgent:
         metrics: NodeMetrics,
         now: float,
         delivered: Iterable[str] = (),
+        layers: Iterable[Layer] = (),
     ) -> None:
         """Take up what the store holds.
 
@@ -73,6 +64,7 @@ class BundleAgent:
             metrics: what happens is counted in.
             now: mission seconds.
             delivered: ids of bundles that the ledger already says were delivered here.
+            layers: convergence layers besides LTP, for the neighbours whose configuration names them.
         """
         self.config, self.store, self.ledger, self.metrics = config, store, ledger, metrics
         if config.clock is None:
@@ -81,12 +73,9 @@ class BundleAgent:
         self._names = {number: name for name, number in config.numbers.items()}
         boots = store.reserve("node", "boots")
         store.commit()
-        self.forwarder = Forwarder(config, self.clock, plan, now, boots, self._fetch)
-        self.ltp = self.forwarder.ltp
+        self.forwarder, self.layers, self.ltp = assemble(config, self.clock, plan, now, boots, layers, self._fetch)
+        self._custody = Custody(config.name, store, ledger, metrics, self.forwarder.release)
         self._expiries: list[tuple[float, int]] = []
-        self._confirm: list[SessionId] = []
-        self._begun: list[tuple[Record, Held, bool]] = []
-        self._ended = False
         self.flows = [
             TrafficSource(flow, config.seed, index=self._number("flow", flow.name), after=now) for flow in config.flows
         ]
@@ -94,43 +83,42 @@ class BundleAgent:
         metrics.watch(self)
 
     def receive(self, peer: str | None, datagram: bytes, now: float) -> None:
-        """A datagram arrived; `peer` is the neighbour it came from, where that is known."""
+        """A datagram of LTP arrived; `peer` is the neighbour it came from, where that is known."""
         if peer is not None:
             self.forwarder.heard(peer, now)
-        self.ltp.receive(datagram, now, None if peer is None else self.config.numbers[peer])
+        self.ltp.receive(peer, datagram, now)
 
     def take_datagrams(self) -> list[tuple[str, bytes, ServiceClass]]:
-        """What is to be sent now: neighbour, octets, class."""
-        return [
-            (self.forwarder.names[peer], octets, ServiceClass(max(0, 3 - priority)))
-            for peer, octets, priority in self.ltp.take_datagrams()
-        ]
+        """What LTP sends now: neighbour, octets, class."""
+        return self.ltp.take_datagrams()
 
     def next_deadline(self, now: float) -> float | None:
         """Mission time of the next thing to do without input; None when there is none."""
         candidates = [self.forwarder.next_deadline(now), *(flow.next_time for flow in self.flows)]
+        candidates += [layer.next_deadline(now) for layer in self.layers]
         if self._expiries:
             candidates.append(self._expiries[0][0])
         return min((c for c in candidates if c is not None), default=None)
 
     def advance(self, now: float) -> None:
         """Do what is due by `now`: traffic, expiry, contacts, timers; then commit, acknowledge, route and send."""
-        forwarder = self.forwarder
-        for act in (self._generate, self._expire, forwarder.contacts, forwarder.retry_failed, self.ltp.advance):
+        for act in (self._generate, self._expire, self.forwarder.advance, *(x.advance for x in self.layers)):
             self._unless_full(act, now)
         while True:
-            for event in self.ltp.take_events():
-                self._unless_full(partial(self._handle, event), now)
-            if not self._commit(now) and not self._unless_full(forwarder.fill, now):
+            for layer in self.layers:
+                for event in layer.take_events():
+                    self._unless_full(partial(self._handle, event), now)
+            if not self._commit(now) and not self._unless_full(self.forwarder.fill, now):
                 break
-            self.ltp.advance(now)
+            for layer in self.layers:
+                layer.advance(now)
 
     def _unless_full(self, act: Callable[[float], object], now: float) -> bool:
         """Do one thing; returns whether it says that there is more to do. A full disk undoes what came in meanwhile."""
         try:
             return bool(act(now))
         except StorageFullError as error:
-            self._lose(error, now)
+            self._custody.lose(error, now)
             return False
 
     # Sources and sinks
@@ -177,48 +165,84 @@ class BundleAgent:
 
     def _deliver(self, held: Held, now: float) -> None:
         bundle, _ = decode_from(self.store.load(held.key), 0)
-        self._end(held, Step.DELIVERED, now, {"intact": is_intact(bundle.payload)})
+        self._custody.end(held, Step.DELIVERED, now, {"intact": is_intact(bundle.payload)})
         self.store.confirm_delivery(held.key)
         created = self.clock.from_dtn_time(bundle.timestamp.time_ms)
         self.metrics.latency(held.priority, now - created)
-        del self.forwarder.held[held.key]
+        self.forwarder.release(held)
 
     # Convergence layer events
 
-    def _handle(self, event: object, now: float) -> None:
+    def _handle(self, event: LayerEvent, now: float) -> None:
+        forwarder = self.forwarder
         match event:
-            case RedPartReceived():
-                self._block(event, now)
-            case BlockSent():
-                for held in self.forwarder.tagged(event.tags):
-                    self.forwarder.on_sent(held)
-            case ExportCompleted():
-                for held in self.forwarder.tagged(event.tags):
-                    self._forwarded(held, now)
-            case ExportCancelled():
-                self.metrics.cancelled[int(event.reason), event.by_peer] += 1
-                if event.reason != CancelReason.USER and not event.by_peer:
-                    self.forwarder.failed(self.forwarder.names[event.peer], now)
-                for held in self.forwarder.tagged(event.tags):
-                    self.store.set_state(held.key, BundleState.QUEUED)
-                    self.forwarder.on_returned(held, now)
-            case GreenSegmentReceived() | ImportCancelled():
-                self.metrics.ignored[type(event).__name__] += 1
+            case Received():
+                self._received(event, now)
+            case Sent(tags=tags):
+                for leg in _legs(tags):
+                    forwarder.on_sent(leg)
+            case Taken(tags=tags):
+                for leg in _legs(tags):
+                    self._taken(leg, now)
+            case Returned(tags=tags, reason=reason, refused=refused):
+                self.metrics.returned[reason] += 1
+                for leg in _legs(tags):
+                    forwarder.on_returned(leg, now, refused=refused)
+                    self._goes_on(leg, now)
+            case PeerUp(peer=peer):
+                forwarder.heard(peer, now)
+            case PeerDown(peer=peer, retries=retries):
+                forwarder.failed(peer, now, retries=retries)
 
-    def _block(self, event: RedPartReceived, now: float) -> None:
-        peer = self.forwarder.names.get(event.peer)
-        data, position = event.data, 0
-        try:
-            while position < len(data):
-                start = position
-                bundle, position = decode_from(data, position)
-                self._store(bundle, bytes(data[start:position]), peer, Step.RECEIVED, {"peer": peer or ""}, now)
-        except BundleError:
-            self.metrics.malformed += 1
-        except StorageFullError:
-            self.ltp.refuse(event.session, now)
+    def _received(self, event: Received, now: float) -> None:
+        for data in event.parts:
+            position = 0
+            try:
+                while position < len(data):
+                    start = position
+                    bundle, position = decode_from(data, position)
+                    details: dict[str, object] = {"peer": event.peer or ""}
+                    self._store(bundle, bytes(data[start:position]), event.peer, Step.RECEIVED, details, now)
+            except BundleError:
+                self.metrics.malformed += 1
+            except StorageFullError:
+                if event.receipt is not None:
+                    event.layer.refuse(event.receipt, now)
+                return
+        if event.receipt is not None:
+            self._custody.owe(event.layer, event.receipt)
+
+    def _taken(self, leg: Leg, now: float) -> None:
+        self.forwarder.on_taken(leg)
+        if leg.returned:
+            # The neighbour took it, and it is here once more already: the one copy that counts is this one.
+            self._goes_on(leg, now)
             return
-        self._confirm.append(event.session)
+        held, peer = leg.held, {"peer": leg.neighbour}
+        if held.legs or self.forwarder.keeps_copies:
+            self._custody.begin(Record(now, self.config.name, Step.COPIED, held.bundle, peer), held, fresh=False)
+            self._goes_on(leg, now)
+            return
+        self._leaves(held, leg.neighbour, now)
+
+    def _leaves(self, held: Held, peer: str, now: float) -> None:
+        """A neighbour is responsible for the bundle now, and this node no longer."""
+        self.forwarder.release(held)
+        # It may come back when the way it took proves closed, so its ID is forgotten; its destination remembers it.
+        self.store.delete(held.key, forget=True)
+        record = Record(now, self.config.name, Step.FORWARDED, held.bundle, {"peer": peer})
+        self._custody.begin(record, held, fresh=False)
+
+    def _goes_on(self, leg: Leg, now: float) -> None:
+        """A leg is over and the bundle still here: find another way, unless others carry it."""
+        held = leg.held
+        if held.taken and not self.forwarder.keeps_copies:
+            if not held.legs:
+                self._leaves(held, min(held.taken), now)
+            return
+        if not held.legs:
+            self.store.set_state(held.key, BundleState.QUEUED)
+        self.forwarder.route(held, now)
 
     def _store(
         self, bundle: Bundle, octets: bytes, peer: str | None, step: Step, details: dict[str, object], now: float
@@ -237,8 +261,8 @@ class BundleAgent:
                 now=now,
             )
         except StorageFullError as error:
-            self._lose(error, now)
-            self._note(
+            self._custody.lose(error, now)
+            self._custody.note(
                 Record(now, self.config.name, Step.REFUSED, name, {**details, "reason": str(error)}),
                 bundle.service_class,
             )
@@ -249,77 +273,21 @@ class BundleAgent:
             self._discard(victim.key, Step.DROPPED, now, "evicted")
         if added.key is None:
             self.forwarder.came_back(name, peer)
-            self._note(Record(now, self.config.name, Step.DUPLICATE, name, details), bundle.service_class)
+            self._custody.note(Record(now, self.config.name, Step.DUPLICATE, name, details), bundle.service_class)
             return
         held = Held(added.key, name, self._destination(bundle), len(octets), bundle.service_class, expires, now, peer)
         self._hold(held)
-        self._begun.append((Record(now, self.config.name, step, name, details), held, True))
+        self._custody.begin(Record(now, self.config.name, step, name, details), held, fresh=True)
 
     def _hold(self, held: Held) -> None:
-        self.forwarder.held[held.key] = held
+        self.forwarder.hold(held)
         heapq.heappush(self._expiries, (held.expires, held.key))
 
-    def _forwarded(self, held: Held, now: float) -> None:
-        if held.returned:
-            # The neighbour took it, and it is here once more already: the one copy that counts is this one.
-            self.store.set_state(held.key, BundleState.QUEUED)
-            self.forwarder.on_returned(held, now)
-            return
-        self.forwarder.on_acknowledged(held)
-        # It may come back when the way it took proves closed, so its ID is forgotten; its destination remembers it.
-        self.store.delete(held.key, forget=True)
-        record = Record(now, self.config.name, Step.FORWARDED, held.bundle, {"peer": held.neighbour or ""})
-        self._begun.append((record, held, False))
-
-    # Commit, then tell
-
     def _commit(self, now: float) -> bool:
-        if not (self._begun or self._confirm or self._ended):
-            return False
-        begun, self._begun = self._begun, []
-        confirm, self._confirm = self._confirm, []
-        self._ended = False
-        self.ledger.flush()
-        try:
-            self.store.commit()
-        except StorageFullError as error:
-            self._begun, self._confirm = begun, confirm
-            self._lose(error, now)
-            begun, self._begun = self._begun, []
-            confirm, self._confirm = self._confirm, []
-        for record, held, _ in begun:
-            self._note(record, held.priority)
-        self.ledger.flush()
-        for session in confirm:
-            self.ltp.confirm(session, now)
-        for _, held, is_new in begun:
-            if is_new:
-                self._dispatch(held, now)
-        return True
-
-    def _lose(self, error: StorageFullError, now: float) -> None:
-        """The disk is full: what came in and was not durable yet is not kept, and its senders are told."""
-        lost, reason = set(error.lost), {"reason": str(error)}
-        begun, self._begun = self._begun, []
-        for record, held, is_new in begun:
-            if held.key in lost:
-                self.forwarder.held.pop(held.key, None)
-                self._note(Record(now, self.config.name, Step.REFUSED, record.bundle, reason), held.priority)
-            else:
-                self._begun.append((record, held, is_new))
-        if lost:
-            for session in self._confirm:
-                self.ltp.refuse(session, now)
-            self._confirm.clear()
-
-    def _end(self, held: Held, step: Step, now: float, details: dict[str, object]) -> None:
-        """Record the end of a bundle's life here, before the store forgets it."""
-        self._note(Record(now, self.config.name, step, held.bundle, details), held.priority)
-        self._ended = True
-
-    def _note(self, record: Record, service_class: ServiceClass) -> None:
-        self.ledger.record(record)
-        self.metrics.steps[record.step, service_class] += 1
+        fresh = self._custody.commit(now)
+        for held in fresh or ():
+            self._dispatch(held, now)
+        return fresh is not None
 
     def _dispatch(self, held: Held, now: float) -> None:
         if held.destination == self.config.name:
@@ -339,11 +307,12 @@ class BundleAgent:
         if held is None:
             return
         self.forwarder.remove(held, now)
-        self._end(held, step, now, {"reason": reason})
+        self._custody.end(held, step, now, {"reason": reason})
         self.store.delete(key)
 
-    def _fetch(self, held: Held, now: float) -> bytes | None:
+    def _fetch(self, leg: Leg, now: float) -> bytes | None:
         """A bundle as it leaves: age told, hop counted, this node named. It ends here where it must not leave."""
+        held = leg.held
         try:
             bundle, _ = decode_from(self.store.load(held.key), 0)
             hops = bundle.hop_count
@@ -354,7 +323,7 @@ class BundleAgent:
         except (StoreError, BundleError) as error:
             self._discard(held.key, Step.DROPPED, now, str(error))
             return None
-        self.store.set_state(held.key, BundleState.FORWARDING, handler=held.neighbour or "")
+        self.store.set_state(held.key, BundleState.FORWARDING, handler=leg.neighbour)
         return octets
 
     def _age(self, bundle: Bundle, held: Held, now: float) -> int:
@@ -393,3 +362,8 @@ class BundleAgent:
         """The node that a bundle goes to, or its endpoint as text where the network has no such node."""
         endpoint = bundle.destination
         return self._names.get(endpoint.node, str(endpoint))
+
+
+def _legs(tags: Iterable[object]) -> list[Leg]:
+    """The legs that a layer's tags name, as far as they still matter."""
+    return [tag for tag in tags if isinstance(tag, Leg) and not tag.done]

@@ -1,29 +1,18 @@
-"""Which way bundles leave a node and when: routes, queues, contacts that open, close and fail, and LTP under them."""
+"""Which way bundles leave a node and when: routes, queues, and the convergence layers that carry them."""
 
 from __future__ import annotations
 
 import heapq
-import math
-import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from marsnet.clock import MissionClock
 from marsnet.dtn.bpv7 import ServiceClass
-from marsnet.dtn.ltp import LtpConfig, LtpCounters, LtpEngine, PlanPeer
-from marsnet.dtn.node.config import NodeConfig
-from marsnet.dtn.node.queues import ClassQueue, Held
-from marsnet.dtn.routing import RouteRequest, SabrRouter
-from marsnet.plan.types import ContactPlan
+from marsnet.dtn.node.contacts import FIRST_RETRY, Contacts
+from marsnet.dtn.node.layer import Layer
+from marsnet.dtn.node.queues import ClassQueue, Held, Leg
+from marsnet.dtn.routing import Booking, Router, RouteRequest
 
-_AHEAD = 0.05
-"""Host seconds of a link's rate that are handed to LTP ahead of time."""
-_CHECKPOINT_LIMIT = 5
-"""Checkpoints without an answer before a neighbour counts as failed."""
-_FIRST_RETRY, _LAST_RETRY = 60.0, 1800.0
-"""Mission seconds before a failed neighbour is tried again: doubled each time, up to a limit."""
-
-Fetch = Callable[[Held, float], bytes | None]
-"""The octets of a bundle as they leave now; None when it must not leave."""
+Fetch = Callable[[Leg, float], bytes | None]
+"""The octets of a bundle as they leave now for the leg's neighbour; None when it must not leave."""
 
 
 class Forwarder:
@@ -31,82 +20,82 @@ class Forwarder:
 
     Attributes:
         held: all of them, by their keys in the store.
-        ltp: the engine that carries them.
-        router: decides the next hop.
+        router: decides the next hops.
+        contacts: when neighbours can be reached.
+        layers: the convergence layer by neighbour.
     """
 
     def __init__(
-        self, config: NodeConfig, clock: MissionClock, plan: ContactPlan, now: float, boots: int, fetch: Fetch
+        self,
+        router: Router,
+        contacts: Contacts,
+        layers: Mapping[str, Layer],
+        fetch: Fetch,
+        *,
+        rate: float = 1.0,
+        keeps_copies: bool = False,
     ) -> None:
-        """Prepare for a plan.
+        """Prepare.
 
         Args:
-            config: who the node is and whom it can reach.
-            clock: the mission clock.
-            plan: contacts and ranges.
-            now: mission seconds.
-            boots: how often the node was started before: LTP's random numbers differ each time.
+            router: decides the next hops.
+            contacts: when neighbours can be reached.
+            layers: how, by neighbour.
             fetch: called when a bundle is about to leave.
+            rate: mission seconds per host second.
+            keeps_copies: whether a bundle stays after neighbours have taken it, for others that come by.
         """
         self.held: dict[int, Held] = {}
-        self.router = SabrRouter(config.name, plan)
-        self._config, self._clock, self._fetch = config, clock, fetch
-        self._margin = max(2.0, config.hiccup * clock.rate)
-        self.ltp = LtpEngine(
-            config.number,
-            LtpConfig(
-                timer_margin=self._margin,
-                checkpoint_limit=_CHECKPOINT_LIMIT,
-                pacing_burst=max(0.05, 0.05 * clock.rate),
-                datagram_overhead=config.overhead,
-            ),
-            random.Random(f"{config.seed}/{config.name}/ltp/{boots}"),
-        )
-        self.names = {config.numbers[name]: name for name in config.neighbours}
-        self._models = {n: PlanPeer(plan, config.name, n, mtu=c.mtu) for n, c in config.neighbours.items()}
-        for name, model in self._models.items():
-            self.ltp.add_peer(config.numbers[name], model)
-        self._now = now
-        self._open = {name: model.can_send(now) for name, model in self._models.items()}
-        self._queues = {name: ClassQueue() for name in config.neighbours}
-        self._unsent: dict[str, int] = dict.fromkeys(config.neighbours, 0)
+        self.router, self.contacts = router, contacts
+        self.layers: dict[str, Layer] = dict(layers)
+        self.keeps_copies = keeps_copies
+        self._fetch, self._rate = fetch, rate
+        self._queues = {name: ClassQueue() for name in self.layers}
+        self._unsent: dict[str, int] = dict.fromkeys(self.layers, 0)
+        self._flying: dict[str, dict[Leg, None]] = {name: {} for name in self.layers}
+        self._booked: dict[Booking, Leg] = {}
+        self._named: dict[str, Held] = {}
         self._limbo: dict[int, Held] = {}
-        self._failed: dict[str, tuple[float, float]] = {}
-        """Neighbours that do not answer: when to try again, and how long to wait after that."""
-        self._answers: list[tuple[float, str]] = []
-        """When the last answers over a contact that has closed must have come, and from whom."""
-        boundaries = {t for c in plan.contacts if c.source == config.name for t in (c.start, c.end)}
-        self._boundaries = sorted((t for t in boundaries if t > now), reverse=True)
+        self._pardons: list[tuple[float, int, str]] = []
+        """When a neighbour that declined a bundle is offered it again."""
 
     @property
     def unroutable(self) -> int:
         """Bundles that have no route."""
-        return len(self._limbo)
+        return sum(not held.taken for held in self._limbo.values())
 
-    def neighbours(self) -> Iterator[tuple[str, ClassQueue, bool]]:
-        """Each neighbour, what waits for it, and whether its contact was open when the node last acted."""
+    def queues(self) -> Iterator[tuple[str, Layer, ClassQueue, int, int]]:
+        """Each neighbour, its layer, what waits for it, and bundles and octets that the layer has in hand."""
         for name, queue in self._queues.items():
-            yield name, queue, self._models[name].can_send(self._now)
-
-    def ltp_counters(self) -> Iterator[tuple[str, LtpCounters]]:
-        """LTP's counters for each neighbour."""
-        for number, name in self.names.items():
-            yield name, self.ltp.counters(number)
+            yield name, self.layers[name], queue, len(self._flying[name]), self._unsent[name]
 
     def next_deadline(self, now: float) -> float | None:
         """Mission time of the next thing to do without input; None when there is none."""
-        candidates = [self.ltp.next_deadline(now), self._boundaries[-1] if self._boundaries else None]
-        candidates += [at for at, _ in self._failed.values() if at < math.inf]
-        if self._answers:
-            candidates.append(self._answers[0][0])
+        candidates = [self.contacts.next_deadline()]
+        if self._pardons:
+            candidates.append(self._pardons[0][0])
         return min((c for c in candidates if c is not None), default=None)
+
+    def hold(self, held: Held) -> None:
+        """A bundle has come into the store."""
+        self.held[held.key] = held
+        self._named[held.bundle] = held
+
+    def release(self, held: Held) -> None:
+        """A bundle is here no more."""
+        self.held.pop(held.key, None)
+        self._limbo.pop(held.key, None)
+        if self._named.get(held.bundle) is held:
+            del self._named[held.bundle]
 
     # Routes
 
     def route(self, held: Held, now: float) -> None:
-        """Decide a bundle's way and put it into a queue, or aside where there is none."""
-        held.neighbour, held.booking, held.session = None, None, None
-        held.sent = held.returned = False
+        """Decide a bundle's ways and put it into queues, or aside where there is none."""
+        self._limbo.pop(held.key, None)
+        for leg in [leg for leg in held.legs if leg.handle is None]:
+            self._drop(leg)
+        excluded = held.taken | held.refused | {leg.neighbour for leg in held.legs}
         decision = self.router.route(
             RouteRequest(
                 held.destination,
@@ -114,155 +103,177 @@ class Forwarder:
                 int(held.priority),
                 held.expires,
                 previous_hop=held.previous_hop,
-                key=held.key,
+                excluded=frozenset(excluded),
+                critical=held.replicate,
             ),
             now,
         )
         if not isinstance(decision, list):
-            self._limbo[held.key] = held
+            if not held.legs:
+                self._limbo[held.key] = held
             return
-        forward = decision[0]
-        held.neighbour, held.booking = forward.neighbour, forward.booking
-        self._queues[forward.neighbour].push(held)
-        self._displace([booking.key for booking in forward.displaced], now)
+        displaced: list[Booking] = []
+        for forward in decision:
+            leg = Leg(held, forward.neighbour, forward.booking)
+            held.legs.append(leg)
+            self._booked[forward.booking] = leg
+            self._queues[forward.neighbour].push(leg)
+            displaced += forward.displaced
+        self.displace(displaced, now)
 
-    def _displace(self, keys: Iterable[object], now: float) -> None:
+    def displace(self, bookings: Iterable[Booking], now: float) -> None:
         """Bookings came back void: route again what has not begun to leave."""
-        for key in keys:
-            held = self.held.get(key) if isinstance(key, int) else None
-            if held is None or held.session is not None or held.neighbour is None:
+        for booking in bookings:
+            leg = self._booked.pop(booking, None)
+            if leg is None:
                 continue
-            self._queues[held.neighbour].remove(held)
-            self.route(held, now)
+            leg.booking = None
+            if leg.queued:
+                self._drop(leg)
+                self.route(leg.held, now)
 
-    def _retry_limbo(self, now: float) -> None:
+    def retry_limbo(self, now: float) -> None:
+        """Something has changed: what has no route may have one."""
         waiting, self._limbo = self._limbo, {}
         for held in sorted(waiting.values(), key=lambda h: (h.priority, h.key)):
             self.route(held, now)
 
     def remove(self, held: Held, now: float) -> None:
-        """A bundle's life ends here: take it out of queues, bookings and LTP."""
-        self.held.pop(held.key, None)
-        self._limbo.pop(held.key, None)
-        if held.booking is not None:
-            self.router.release(held.booking)
-        if held.session is not None and held.neighbour is not None:
-            if not held.sent:
-                self._unsent[held.neighbour] -= held.size
-            self.ltp.cancel(held.session, now)
-        elif held.neighbour is not None:
-            self._queues[held.neighbour].remove(held)
+        """A bundle's life ends here: take it out of queues, bookings and layers."""
+        self.release(held)
+        for leg in list(held.legs):
+            handle, layer = leg.handle, self.layers.get(leg.neighbour)
+            self._drop(leg)
+            if handle is not None and layer is not None:
+                layer.cancel(handle, now)
 
-    # What LTP says
+    def _drop(self, leg: Leg) -> None:
+        """A leg is over, whatever its layer still says of it."""
+        leg.done = True
+        self._unbook(leg, used=False)
+        self._queues[leg.neighbour].remove(leg)
+        if leg.handle is not None:
+            self._flying[leg.neighbour].pop(leg, None)
+            if not leg.sent:
+                self._unsent[leg.neighbour] -= leg.held.size
+        if leg in leg.held.legs:
+            leg.held.legs.remove(leg)
 
-    def tagged(self, tags: Iterable[object]) -> list[Held]:
-        """The bundles that a block's tags name, as far as they are still here."""
-        return [held for tag in tags if isinstance(tag, int) and (held := self.held.get(tag)) is not None]
+    def _unbook(self, leg: Leg, *, used: bool) -> None:
+        if leg.booking is not None:
+            self._booked.pop(leg.booking, None)
+            (self.router.consume if used else self.router.release)(leg.booking)
+            leg.booking = None
 
-    def on_sent(self, held: Held) -> None:
-        """All of a bundle has left."""
-        held.sent = True
-        self._unsent[held.neighbour or ""] -= held.size
-        if held.booking is not None:
-            self.router.consume(held.booking)
-            held.booking = None
+    # What the layers say
 
-    def on_acknowledged(self, held: Held) -> None:
-        """The neighbour has a bundle."""
-        if not held.sent:
-            self._unsent[held.neighbour or ""] -= held.size
-        del self.held[held.key]
+    def on_sent(self, leg: Leg) -> None:
+        """All of a leg has left."""
+        if not leg.sent:
+            leg.sent = True
+            self._unsent[leg.neighbour] -= leg.held.size
+        self._unbook(leg, used=True)
+
+    def on_taken(self, leg: Leg) -> None:
+        """The neighbour has the bundle. Without effect on it when it has come back since: that copy counts."""
+        self.on_sent(leg)
+        self._drop(leg)
+        if not leg.returned:
+            leg.held.taken.add(leg.neighbour)
+
+    def on_returned(self, leg: Leg, now: float, *, refused: bool) -> None:
+        """A leg comes back from its layer undelivered; `refused` when the neighbour does not want this bundle."""
+        self._drop(leg)
+        if refused:
+            leg.held.refused.add(leg.neighbour)
+            heapq.heappush(self._pardons, (now + FIRST_RETRY, leg.held.key, leg.neighbour))
 
     def came_back(self, bundle: str, peer: str | None) -> None:
         """A bundle has come again while a neighbour has yet to confirm it: whoever sent it deletes its own copy."""
-        for held in self.held.values():
-            if held.bundle == bundle and held.session is not None:
-                held.returned, held.previous_hop = True, peer
-
-    def on_returned(self, held: Held, now: float) -> None:
-        """A bundle comes back from LTP undelivered."""
-        if not held.sent and held.neighbour is not None:
-            self._unsent[held.neighbour] -= held.size
-        if held.booking is not None:
-            self.router.release(held.booking)
-        self.route(held, now)
+        held = self._named.get(bundle)
+        if held is None:
+            return
+        for leg in held.legs:
+            if leg.handle is not None:
+                leg.returned, held.previous_hop = True, peer
 
     # Neighbours that fail and come back
 
-    def failed(self, neighbour: str, now: float) -> None:
-        """A neighbour does not answer over a contact that should be open: avoid it for a while."""
-        _, wait = self._failed.get(neighbour, (0.0, _FIRST_RETRY))
-        self._failed[neighbour] = (now + wait, min(2 * wait, _LAST_RETRY))
-        self._displace([booking.key for booking in self.router.contact_failed(neighbour, now)], now)
+    def failed(self, neighbour: str, now: float, *, retries: bool) -> None:
+        """A neighbour does not answer over a contact that should be open: avoid it."""
+        self.contacts.failed(neighbour, now, retries=retries)
+        self.displace(self.router.contact_failed(neighbour, now), now)
 
     def heard(self, neighbour: str, now: float) -> None:
         """A neighbour has sent something: it is there."""
-        if self._failed.pop(neighbour, None) is not None:
+        if self.contacts.heard(neighbour):
             self._restored(neighbour, now)
 
     def _restored(self, neighbour: str, now: float) -> None:
         self.router.contact_restored(neighbour, now)
-        self._retry_limbo(now)
-
-    def retry_failed(self, now: float) -> None:
-        """Routes lead by a failed neighbour again after a while: it may be back with nothing to say."""
-        for neighbour, (at, wait) in list(self._failed.items()):
-            if at <= now:
-                self._failed[neighbour] = (math.inf, wait)
-                self._restored(neighbour, now)
+        self.retry_limbo(now)
 
     # Contacts
 
-    def contacts(self, now: float) -> None:
+    def advance(self, now: float) -> None:
         """Do what contacts ask for that have opened or closed by `now`."""
-        self._now = now
-        while self._answers and self._answers[0][0] <= now:
-            self._recall(heapq.heappop(self._answers)[1], now, sent=True)
-        passed = False
-        while self._boundaries and self._boundaries[-1] <= now:
-            self._boundaries.pop()
-            passed = True
-        if not passed:
-            return
-        for name, model in self._models.items():
-            is_open = model.can_send(now)
-            if self._open[name] and not is_open:
-                self._recall(name, now, sent=False)
-                heapq.heappush(self._answers, (now + 2 * model.owlt(now) + self._margin, name))
-            self._open[name] = is_open
-        self._displace([booking.key for booking in self.router.overdue(now)], now)
-        self._retry_limbo(now)
+        passed = self.contacts.advance(now)
+        for name in passed.answered:
+            self._recall(name, now, sent=True)
+        for name in passed.opened:
+            self.layers[name].contact(name, True, now)
+        for name in passed.closed:
+            self._recall(name, now, sent=False)
+            self.layers[name].contact(name, False, now)
+        if passed.boundary:
+            self.displace(self.router.overdue(now), now)
+            self.retry_limbo(now)
+        for name in passed.again:
+            self._restored(name, now)
+        while self._pardons and self._pardons[0][0] <= now:
+            _, key, name = heapq.heappop(self._pardons)
+            held = self.held.get(key)
+            if held is not None:
+                held.refused.discard(name)
+                if key in self._limbo:
+                    self.route(held, now)
 
     def _recall(self, neighbour: str, now: float, *, sent: bool) -> None:
         """The contact has closed: take back what has not wholly left, or what was not answered in time.
 
         It can go another way then. Where the neighbour has it after all, duplicates are recognised.
         """
-        if self._models[neighbour].can_send(now):
+        if self.contacts.is_open(neighbour, now):
             return
-        for held in list(self.held.values()):
-            if held.neighbour == neighbour and held.session is not None and held.sent == sent:
-                self.ltp.cancel(held.session, now)
+        layer = self.layers[neighbour]
+        for leg in list(self._flying[neighbour]):
+            if leg.sent == sent:
+                layer.cancel(leg.handle, now)
 
     def fill(self, now: float) -> bool:
-        """Hand bundles to LTP for every open contact, a little ahead of the link's rate; whether there were any."""
+        """Hand bundles over for every open contact, a little ahead of the link's rate; whether there were any."""
         filled = False
         for name, queue in self._queues.items():
-            model = self._models[name]
-            if not len(queue) or not model.can_send(now):
+            if not len(queue) or not self.contacts.is_open(name, now):
                 continue
-            ahead = model.rate(now) / 8 * _AHEAD * self._clock.rate
+            layer = self.layers[name]
+            if not layer.ready(name):
+                continue
+            ahead = self.contacts.rate(name, now) / 8 * layer.ahead * self._rate
             while (urgent := queue.urgent()) is not None and (
                 self._unsent[name] < ahead or urgent <= ServiceClass.EXPEDITED or not self._unsent[name]
             ):
-                self._send(queue.pop(), name, now)
-                filled = True
+                if not layer.room(name):
+                    break
+                filled |= self._send(queue.pop(), layer, now)
         return filled
 
-    def _send(self, held: Held, neighbour: str, now: float) -> None:
-        octets = self._fetch(held, now)
+    def _send(self, leg: Leg, layer: Layer, now: float) -> bool:
+        octets = self._fetch(leg, now)
         if octets is None:
-            return
-        self._unsent[neighbour] += held.size
-        number = self._config.numbers[neighbour]
-        held.session = self.ltp.send(number, octets, now, tag=held.key, priority=3 - int(held.priority))
+            return True
+        held, name = leg.held, leg.neighbour
+        self._unsent[name] += held.size
+        self._flying[name][leg] = None
+        leg.handle = layer.send(name, octets, now, tag=leg, service_class=held.priority)
+        return True

@@ -24,6 +24,8 @@ class Step(StrEnum):
     """A node took responsibility for it."""
     FORWARDED = "forwarded"
     """A neighbour took responsibility for it."""
+    COPIED = "copied"
+    """A neighbour took a copy, and this node keeps its own."""
     DELIVERED = "delivered"
     """The destination handed it to the application."""
     DUPLICATE = "duplicate"
@@ -42,8 +44,8 @@ class Record(NamedTuple):
         node: where.
         step: what.
         bundle: bundle id as text.
-        details: `flow`, `class`, `source`, `destination`, `size`, `lifetime` with ACCEPTED; `peer` with RECEIVED and
-            FORWARDED; `reason` with DROPPED and REFUSED; `intact` with DELIVERED.
+        details: `flow`, `class`, `source`, `destination`, `size`, `lifetime` with ACCEPTED; `peer` with RECEIVED,
+            COPIED and FORWARDED; `reason` with DROPPED and REFUSED; `intact` with DELIVERED.
     """
 
     time: float

@@ -1,4 +1,4 @@
-"""What a node tells Prometheus: bundles by step and class, latency, queues, storage, contacts and LTP.
+"""What a node tells Prometheus: bundles by step and class, latency, queues, storage, contacts, convergence layers.
 
 Counts are kept as plain numbers where things happen; Prometheus' families are made when somebody asks.
 """
@@ -14,7 +14,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from marsnet.dtn.bpv7 import ServiceClass
-from marsnet.dtn.ltp.segments import KIND_NAMES
 from marsnet.dtn.node.ledger import Step
 
 if TYPE_CHECKING:
@@ -31,8 +30,7 @@ class NodeMetrics:
         registry: what an HTTP endpoint exposes.
         lateness: host seconds that the node was late for its deadlines, in order.
         steps: steps in the lives of bundles, by step and class.
-        cancelled: LTP blocks given up, by reason code and whether the peer did.
-        ignored: events of LTP that no bundle depends on, by kind.
+        returned: bundles that a convergence layer did not bring to the neighbour, by reason.
         malformed: octets from a neighbour that are no bundle.
     """
 
@@ -40,8 +38,7 @@ class NodeMetrics:
         self.registry = CollectorRegistry()
         self.lateness: list[float] = []
         self.steps: Counter[tuple[Step, ServiceClass]] = Counter()
-        self.cancelled: Counter[tuple[int, bool]] = Counter()
-        self.ignored: Counter[str] = Counter()
+        self.returned: Counter[str] = Counter()
         self.malformed = 0
         self._node = node
         self._latency = Histogram(
@@ -86,7 +83,7 @@ class _AgentCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._bundles()
         yield from self._links()
-        yield from self._ltp()
+        yield from self._layers()
 
     def _bundles(self) -> Iterator[Metric]:
         steps = CounterMetricFamily(
@@ -111,58 +108,44 @@ class _AgentCollector(Collector):
             yield gauge
 
     def _links(self) -> Iterator[Metric]:
-        queue = GaugeMetricFamily(
-            "marsnet_queue_bundles", "Bundles that wait for a neighbour.", labels=["node", "neighbour", "class"]
+        forwarder, at = self._agent.forwarder, ["node", "neighbour", "layer"]
+        queue = GaugeMetricFamily("marsnet_queue_bundles", "Bundles that wait for a neighbour.", labels=[*at, "class"])
+        octets = GaugeMetricFamily("marsnet_queue_bytes", "Bytes of bundles that wait for a neighbour.", labels=at)
+        flying = GaugeMetricFamily(
+            "marsnet_flying_bundles", "Bundles handed to a convergence layer and not acknowledged.", labels=at
         )
-        contact = GaugeMetricFamily(
-            "marsnet_contact_open", "1 while the plan has a contact.", labels=["node", "neighbour"]
+        unsent = GaugeMetricFamily(
+            "marsnet_unsent_bytes", "Bytes of bundles in a convergence layer's hands that have not left.", labels=at
         )
-        for neighbour, waiting, is_open in self._agent.forwarder.neighbours():
-            contact.add_metric([self._node, neighbour], is_open)
+        for neighbour, layer, waiting, count, size in forwarder.queues():
+            labels = [self._node, neighbour, layer.name]
+            octets.add_metric(labels, waiting.octets)
+            flying.add_metric(labels, count)
+            unsent.add_metric(labels, size)
             for service_class in ServiceClass:
-                queue.add_metric([self._node, neighbour, service_class.name.lower()], waiting.count(service_class))
-        yield queue
+                queue.add_metric([*labels, service_class.name.lower()], waiting.count(service_class))
+        yield from (queue, octets, flying, unsent)
+        contact = GaugeMetricFamily(
+            "marsnet_contact_open", "1 while there is a contact, by plan or by chance.", labels=["node", "neighbour"]
+        )
+        for neighbour, is_open in forwarder.contacts.states():
+            contact.add_metric([self._node, neighbour], is_open)
         yield contact
+        returned = CounterMetricFamily(
+            "marsnet_returned_bundles", "Bundles that did not reach a neighbour.", labels=["node", "reason"]
+        )
+        for reason, number in self._metrics.returned.items():
+            returned.add_metric([self._node, reason], number)
+        yield returned
 
-    def _ltp(self) -> Iterator[Metric]:
-        segments = CounterMetricFamily(
-            "marsnet_ltp_segments", "LTP segments by type.", labels=["node", "neighbour", "direction", "type"]
-        )
-        again = CounterMetricFamily(
-            "marsnet_ltp_retransmitted_segments", "Segments sent again.", labels=["node", "neighbour", "type"]
-        )
-        octets = CounterMetricFamily(
-            "marsnet_ltp_bytes", "Octets of LTP segments.", labels=["node", "neighbour", "direction"]
-        )
-        resent = CounterMetricFamily(
-            "marsnet_ltp_retransmitted_bytes", "Octets of block data sent again.", labels=["node", "neighbour"]
-        )
-        for neighbour, counters in self._agent.forwarder.ltp_counters():
-            at = [self._node, neighbour]
-            for kind, name in KIND_NAMES.items():
-                segments.add_metric([*at, "sent", name], counters.sent_segments[kind])
-                segments.add_metric([*at, "received", name], counters.received_segments[kind])
-            again.add_metric([*at, "checkpoint"], counters.retransmitted_checkpoints)
-            again.add_metric([*at, "report"], counters.retransmitted_reports)
-            again.add_metric([*at, "cancel"], counters.retransmitted_cancels)
-            octets.add_metric([*at, "sent"], counters.sent_bytes)
-            octets.add_metric([*at, "received"], counters.received_bytes)
-            resent.add_metric(at, counters.retransmitted_bytes)
-        yield from (segments, again, octets, resent)
-        sessions = GaugeMetricFamily("marsnet_ltp_sessions", "Open LTP sessions.", labels=["node", "direction"])
-        exports, imports = self._agent.ltp.open_sessions()
-        sessions.add_metric([self._node, "export"], exports)
-        sessions.add_metric([self._node, "import"], imports)
-        yield sessions
-        cancelled = CounterMetricFamily(
-            "marsnet_ltp_cancelled_sessions", "LTP blocks given up.", labels=["node", "reason", "by"]
-        )
-        for (reason, by_peer), count in self._metrics.cancelled.items():
-            cancelled.add_metric([self._node, str(reason), "peer" if by_peer else "self"], count)
-        yield cancelled
-        ignored = CounterMetricFamily(
-            "marsnet_ltp_ignored_events", "Events of LTP that no bundle depends on.", labels=["node", "kind"]
-        )
-        for event, count in self._metrics.ignored.items():
-            ignored.add_metric([self._node, event], count)
-        yield ignored
+    def _layers(self) -> Iterator[Metric]:
+        families: dict[str, Metric] = {}
+        for layer in self._agent.layers:
+            for neighbour, figure in layer.figures():
+                family = families.get(figure.name)
+                if family is None:
+                    family = families[figure.name] = Metric(f"marsnet_{figure.name}", figure.text, figure.kind)
+                suffix = "_total" if figure.kind == "counter" else ""
+                labels = {"node": self._node, "layer": layer.name, "neighbour": neighbour, **figure.labels}
+                family.add_sample(f"marsnet_{figure.name}{suffix}", labels, figure.value)
+        yield from families.values()

@@ -1,9 +1,10 @@
-"""Bundles that a node holds, and the queues that they wait in for a neighbour."""
+"""Bundles that a node holds, the ways they take, and the queues that they wait in for a neighbour."""
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 
 from marsnet.dtn.bpv7 import ServiceClass
 from marsnet.dtn.routing import Booking
@@ -25,11 +26,10 @@ class Held:
         expires: mission seconds.
         since: mission seconds at which it came in.
         previous_hop: node that it came from.
-        neighbour: next hop, once it is routed.
-        booking: its volume on the route.
-        session: LTP session that carries it.
-        sent: whether all of it has left.
-        returned: whether it has come again since it was handed to that session.
+        replicate: whether copies go over disjoint paths.
+        legs: its ways to neighbours; several when it is copied.
+        taken: neighbours that have a copy, while this node keeps its own.
+        refused: neighbours that declined it lately.
     """
 
     key: int
@@ -40,51 +40,83 @@ class Held:
     expires: float
     since: float
     previous_hop: str | None = None
-    neighbour: str | None = None
+    replicate: bool = False
+    legs: list[Leg] = field(default_factory=list)
+    taken: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True, eq=False)
+class Leg:
+    """A bundle, or one of its copies, on its way to one neighbour.
+
+    Attributes:
+        held: the bundle.
+        neighbour: next hop.
+        booking: its volume on the route, until it has left.
+        queued: whether it waits in the neighbour's queue.
+        handle: of the convergence layer that carries it; None before.
+        sent: whether all of it has left.
+        returned: whether the bundle has come again since it was handed to the layer.
+        done: nothing that the layer still says of it matters.
+    """
+
+    held: Held
+    neighbour: str
     booking: Booking | None = None
-    session: int | None = None
+    queued: bool = False
+    handle: Hashable = None
     sent: bool = False
     returned: bool = False
+    done: bool = False
 
 
 class ClassQueue:
-    """Waiting bundles by class: strict priority with a starvation bound, first in first out within a class."""
+    """Waiting legs by class: strict priority with a starvation bound, first in first out within a class."""
 
     def __init__(self, bound: int = STARVATION_BOUND) -> None:
-        self._queues: dict[ServiceClass, deque[Held]] = {c: deque() for c in ServiceClass}
+        self._queues: dict[ServiceClass, deque[Leg]] = {c: deque() for c in ServiceClass}
+        self._counts: dict[ServiceClass, int] = dict.fromkeys(ServiceClass, 0)
         self._passed: dict[ServiceClass, int] = dict.fromkeys(ServiceClass, 0)
         self._bound = bound
-        self._count = 0
+        self._count = self._octets = 0
 
     def __len__(self) -> int:
         return self._count
 
     def count(self, service_class: ServiceClass) -> int:
         """Bundles of a class that wait."""
-        return len(self._queues[service_class])
+        return self._counts[service_class]
 
-    def push(self, held: Held) -> None:
+    @property
+    def octets(self) -> int:
+        """Octets of all that wait."""
+        return self._octets
+
+    def push(self, leg: Leg) -> None:
         """Add one behind the others of its class."""
-        self._queues[held.priority].append(held)
-        self._count += 1
+        leg.queued = True
+        self._queues[leg.held.priority].append(leg)
+        self._account(leg, 1)
 
-    def remove(self, held: Held) -> None:
-        """Take one out, wherever it stands. Without effect when it is not here."""
-        try:
-            self._queues[held.priority].remove(held)
-        except ValueError:
-            return
-        self._count -= 1
+    def remove(self, leg: Leg) -> None:
+        """Take one out, wherever it stands. Without effect when it does not wait."""
+        if leg.queued:
+            leg.queued = False
+            self._account(leg, -1)
+            waiting = self._queues[leg.held.priority]
+            if len(waiting) > 2 * self._counts[leg.held.priority] + 64:
+                self._queues[leg.held.priority] = deque(other for other in waiting if other.queued)
 
     def urgent(self) -> ServiceClass | None:
         """The class that leaves next; None when nothing waits."""
         for service_class in reversed(ServiceClass):
-            if self._queues[service_class] and self._passed[service_class] >= self._bound:
+            if self._counts[service_class] and self._passed[service_class] >= self._bound:
                 return service_class
-        return next((c for c in ServiceClass if self._queues[c]), None)
+        return next((c for c in ServiceClass if self._counts[c]), None)
 
-    def pop(self) -> Held:
-        """Take the bundle that leaves next.
+    def pop(self) -> Leg:
+        """Take the one that leaves next.
 
         Raises:
             IndexError: when nothing waits.
@@ -94,8 +126,17 @@ class ClassQueue:
             raise IndexError("no bundle waits")
         self._passed[chosen] = 0
         for lower in ServiceClass:
-            if lower > chosen and self._queues[lower]:
+            if lower > chosen and self._counts[lower]:
                 self._passed[lower] += 1
-        held = self._queues[chosen].popleft()
-        self._count -= 1
-        return held
+        waiting = self._queues[chosen]
+        leg = waiting.popleft()
+        while not leg.queued:
+            leg = waiting.popleft()
+        leg.queued = False
+        self._account(leg, -1)
+        return leg
+
+    def _account(self, leg: Leg, sign: int) -> None:
+        self._counts[leg.held.priority] += sign
+        self._count += sign
+        self._octets += sign * leg.held.size

@@ -1,0 +1,129 @@
+"""When each neighbour can be reached: windows of the plan, neighbours that fail and come back, and chance meetings."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from marsnet.dtn.ltp import PlanPeer
+from marsnet.plan.types import Contact, ContactPlan
+
+FIRST_RETRY, LAST_RETRY = 60.0, 1800.0
+"""Mission seconds before a failed neighbour is tried again: doubled each time, up to a limit."""
+
+
+class Passed(NamedTuple):
+    """What time has brought.
+
+    Attributes:
+        opened: neighbours whose contact has opened.
+        closed: neighbours whose contact has closed.
+        answered: neighbours that must have answered by now what was sent before their contact closed.
+        again: failed neighbours that are to be tried again.
+        boundary: whether any contact of this node began or ended.
+    """
+
+    opened: list[str]
+    closed: list[str]
+    answered: list[str]
+    again: list[str]
+    boundary: bool
+
+
+class Contacts:
+    """The contacts of one node.
+
+    Attributes:
+        models: what the plan says of each neighbour.
+        met: contacts that no plan states, by the neighbour that is there now.
+    """
+
+    def __init__(self, node: str, neighbours: Mapping[str, int], plan: ContactPlan, now: float, margin: float) -> None:
+        """Prepare for a plan.
+
+        Args:
+            node: name of this node.
+            neighbours: octets of the largest segment by name.
+            plan: contacts and ranges.
+            now: mission seconds.
+            margin: mission seconds that an answer may be late.
+        """
+        self.models = {name: PlanPeer(plan, node, name, mtu=mtu) for name, mtu in neighbours.items()}
+        self.met: dict[str, Contact] = {}
+        self._margin = margin
+        self._now = now
+        self._open = {name: model.can_send(now) for name, model in self.models.items()}
+        self._failed: dict[str, tuple[float, float]] = {}
+        """Neighbours that do not answer: when to try again, and how long to wait after that."""
+        self._answers: list[tuple[float, str]] = []
+        """When the last answers over a contact that has closed must have come, and from whom."""
+        boundaries = {t for c in plan.contacts if c.source == node for t in (c.start, c.end)}
+        self._boundaries = sorted((t for t in boundaries if t > now), reverse=True)
+
+    def is_open(self, neighbour: str, now: float) -> bool:
+        """Whether bundles can be sent to it, by plan or by chance."""
+        model = self.models.get(neighbour)
+        return neighbour in self.met or (model is not None and model.can_send(now))
+
+    def is_planned(self, neighbour: str, now: float) -> bool:
+        """Whether the plan has a contact to it."""
+        model = self.models.get(neighbour)
+        return model is not None and model.can_send(now)
+
+    def states(self) -> Iterable[tuple[str, bool]]:
+        """Each neighbour, and whether its contact was open when the node last acted."""
+        return [(name, self.is_open(name, self._now)) for name in (*self.models, *(self.met.keys() - self.models))]
+
+    def rate(self, neighbour: str, now: float) -> float:
+        """bit/s to it."""
+        if neighbour in self.met:
+            return self.met[neighbour].rate
+        return self.models[neighbour].rate(now)
+
+    def next_deadline(self) -> float | None:
+        """Mission time of the next thing to do; None when there is none."""
+        candidates = [at for at, _ in self._failed.values() if at < math.inf]
+        if self._boundaries:
+            candidates.append(self._boundaries[-1])
+        if self._answers:
+            candidates.append(self._answers[0][0])
+        return min(candidates, default=None)
+
+    def advance(self, now: float) -> Passed:
+        """What has happened by `now`."""
+        self._now = now
+        passed = Passed([], [], [], [], self._pass_boundaries(now))
+        while self._answers and self._answers[0][0] <= now:
+            passed.answered.append(heapq.heappop(self._answers)[1])
+        for neighbour, (at, wait) in self._failed.items():
+            if at <= now:
+                self._failed[neighbour] = (math.inf, wait)
+                passed.again.append(neighbour)
+        if passed.boundary:
+            for name, model in self.models.items():
+                is_open = model.can_send(now)
+                if is_open and not self._open[name]:
+                    passed.opened.append(name)
+                if self._open[name] and not is_open:
+                    passed.closed.append(name)
+                    heapq.heappush(self._answers, (now + 2 * model.owlt(now) + self._margin, name))
+                self._open[name] = is_open
+        return passed
+
+    def failed(self, neighbour: str, now: float, *, retries: bool) -> None:
+        """A neighbour does not answer. Unless its layer `retries`, it is tried again after a while."""
+        _, wait = self._failed.get(neighbour, (0.0, FIRST_RETRY))
+        self._failed[neighbour] = (math.inf if retries else now + wait, min(2 * wait, LAST_RETRY))
+
+    def heard(self, neighbour: str) -> bool:
+        """A neighbour is there; returns whether it had failed."""
+        return self._failed.pop(neighbour, None) is not None
+
+    def _pass_boundaries(self, now: float) -> bool:
+        passed = False
+        while self._boundaries and self._boundaries[-1] <= now:
+            self._boundaries.pop()
+            passed = True
+        return passed

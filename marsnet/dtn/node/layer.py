@@ -1,0 +1,186 @@
+"""What a node asks of a convergence layer, and what a layer tells its node.
+
+A layer is driven like the engines: mission time in, events and the next deadline out. Layers over datagrams are sans-IO
+throughout; those over connections do their own reading and writing and call `wake` when there is something to take.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from marsnet.dtn.bpv7 import ServiceClass
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """Bundles have arrived. Answer a receipt with `confirm` when they are durable, or with `refuse`.
+
+    Attributes:
+        layer: that they came by.
+        peer: name of the node that sent them; None where the layer does not know.
+        parts: octets of one bundle, or of several one after another, each.
+        receipt: for `confirm` and `refuse`; None where the layer has no acknowledgement.
+    """
+
+    layer: Layer
+    peer: str | None
+    parts: tuple[bytes, ...]
+    receipt: Hashable = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Every octet has left once.
+
+    Attributes:
+        tags: as given to `send`.
+    """
+
+    tags: tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The neighbour has it, as far as the layer can tell.
+
+    Attributes:
+        tags: as given to `send`.
+    """
+
+    tags: tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """The neighbour has not got it, or has not said so.
+
+    Attributes:
+        tags: as given to `send`.
+        reason: in words, for counters.
+        refused: whether the neighbour declined this bundle: another one may still pass.
+    """
+
+    tags: tuple[object, ...]
+    reason: str
+    refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PeerUp:
+    """A node can be reached.
+
+    Attributes:
+        layer: by which.
+        peer: its name; of a node that the configuration does not know, its node id.
+        number: its ipn node number, None when it has none.
+    """
+
+    layer: Layer
+    peer: str
+    number: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDown:
+    """A node cannot be reached: it does not answer, or its connection is gone.
+
+    Attributes:
+        layer: by which.
+        peer: its name, as in `PeerUp`.
+        retries: whether `PeerUp` will tell when it can be reached again.
+    """
+
+    layer: Layer
+    peer: str
+    retries: bool
+
+
+LayerEvent = Received | Sent | Taken | Returned | PeerUp | PeerDown
+
+
+class Figure(NamedTuple):
+    """A number for Prometheus.
+
+    Attributes:
+        name: without the prefix `marsnet_` and the suffix `_total`.
+        text: what it is.
+        kind: `counter` or `gauge`.
+        labels: besides node, layer and neighbour.
+        value: now.
+    """
+
+    name: str
+    text: str
+    kind: str
+    labels: dict[str, str]
+    value: float
+
+
+class Layer:
+    """One convergence layer of a node.
+
+    Attributes:
+        name: as in the configuration.
+        ahead: host seconds of a link's rate that may be handed over ahead of time.
+        drops: what was not sent or not taken in, by reason.
+        wake: called when there are events to take outside of a call of the node; the node sets it.
+    """
+
+    name: str
+    ahead: float = 0.05
+
+    def __init__(self) -> None:
+        self.drops: Counter[str] = Counter()
+        self.wake: Callable[[], None] = lambda: None
+        self._events: list[LayerEvent] = []
+
+    def send(self, neighbour: str, octets: bytes, now: float, *, tag: object, service_class: ServiceClass) -> Hashable:
+        """Hand a bundle over; its tag comes back in `Taken` or `Returned`, once. Returns a handle for `cancel`."""
+        raise NotImplementedError
+
+    def cancel(self, handle: Hashable, now: float) -> None:
+        """Take a bundle back where that is possible: `Returned` tells. Unknown handles are ignored."""
+
+    def confirm(self, receipt: Hashable, now: float) -> None:
+        """What was received is durable: acknowledge it."""
+
+    def refuse(self, receipt: Hashable, now: float) -> None:
+        """What was received cannot be kept."""
+
+    def ready(self, neighbour: str) -> bool:
+        """Whether bundles can be handed over now, as far as the layer knows."""
+        return True
+
+    def room(self, neighbour: str) -> bool:
+        """Whether one more bundle can be handed over: layers bound what is under way."""
+        return True
+
+    def max_bundle(self, neighbour: str) -> int | None:
+        """Octets of the largest bundle that reaches the neighbour; None for no bound."""
+        return None
+
+    def contact(self, neighbour: str, is_open: bool, now: float) -> None:
+        """The planned contact to a neighbour has opened or closed."""
+
+    def advance(self, now: float) -> None:
+        """Do what is due."""
+
+    def next_deadline(self, now: float) -> float | None:
+        """When to call `advance` next; None when only input can matter."""
+        return None
+
+    def take_events(self) -> list[LayerEvent]:
+        """What has happened since the last call, in order."""
+        taken, self._events = self._events, []
+        return taken
+
+    def figures(self) -> Iterator[tuple[str, Figure]]:
+        """What it counts: neighbour (empty for all of them together) and figure."""
+        for reason, count in self.drops.items():
+            yield "", Figure("cl_drops", "What a convergence layer dropped.", "counter", {"reason": reason}, count)
+
+    def close(self) -> None:
+        """Release sockets and connections."""

@@ -1,0 +1,185 @@
+"""LTP as a convergence layer of a node: one engine for all neighbours, datagrams in and out."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping
+
+from marsnet.dtn.bpv7 import ServiceClass
+from marsnet.dtn.ltp import (
+    SERVICE_BUNDLES,
+    BlockSent,
+    CancelReason,
+    ExportCancelled,
+    ExportCompleted,
+    GreenSegmentReceived,
+    ImportCancelled,
+    LtpConfig,
+    LtpEngine,
+    PeerModel,
+    RedPartReceived,
+    SegmentError,
+    SessionId,
+    split_block,
+)
+from marsnet.dtn.ltp.segments import KIND_NAMES
+from marsnet.dtn.node.layer import Figure, Layer, LayerEvent, PeerDown, Received, Returned, Sent, Taken
+
+
+class LtpLayer(Layer):
+    """Bundles in LTP blocks.
+
+    Attributes:
+        engine: the protocol engine.
+        cancelled: blocks given up, by reason code and whether the peer did.
+    """
+
+    name = "ltp"
+
+    def __init__(
+        self,
+        engine_id: int,
+        config: LtpConfig,
+        models: Mapping[str, PeerModel],
+        numbers: Mapping[str, int],
+        rng: random.Random,
+    ) -> None:
+        """Prepare the engine.
+
+        Args:
+            engine_id: of this node.
+            config: of the engine.
+            models: what the plan says of each neighbour.
+            numbers: engine ids by node name.
+            rng: for session and serial numbers.
+        """
+        super().__init__()
+        self.engine = LtpEngine(engine_id, config, rng)
+        self.cancelled: Counter[tuple[int, bool]] = Counter()
+        self._numbers = {name: numbers[name] for name in models}
+        self._names = {number: name for name, number in self._numbers.items()}
+        for name, model in models.items():
+            self.engine.add_peer(self._numbers[name], model)
+
+    def receive(self, peer: str | None, datagram: bytes | memoryview, now: float) -> None:
+        """A datagram arrived; `peer` is the neighbour it came from, where that is known."""
+        self.engine.receive(datagram, now, None if peer is None else self._numbers.get(peer))
+
+    def take_datagrams(self) -> list[tuple[str, bytes, ServiceClass]]:
+        """What is to be sent now: neighbour, octets, class."""
+        return [
+            (self._names[peer], octets, ServiceClass(max(0, 3 - priority)))
+            for peer, octets, priority in self.engine.take_datagrams()
+        ]
+
+    def send(self, neighbour: str, octets: bytes, now: float, *, tag: object, service_class: ServiceClass) -> Hashable:
+        """Send a bundle in a block of its own, or with others; returns the session's number."""
+        return self.engine.send(self._numbers[neighbour], octets, now, tag=tag, priority=3 - int(service_class))
+
+    def cancel(self, handle: Hashable, now: float) -> None:
+        """Cancel the block."""
+        if isinstance(handle, int):
+            self.engine.cancel(handle, now)
+
+    def confirm(self, receipt: Hashable, now: float) -> None:
+        """Send the last report."""
+        if isinstance(receipt, SessionId):
+            self.engine.confirm(receipt, now)
+
+    def refuse(self, receipt: Hashable, now: float) -> None:
+        """Cancel the import."""
+        if isinstance(receipt, SessionId):
+            self.engine.refuse(receipt, now)
+
+    def room(self, neighbour: str) -> bool:
+        """Whether another session may be opened."""
+        return self.engine.room(self._numbers[neighbour]) > 0
+
+    def max_bundle(self, neighbour: str) -> int | None:
+        """What peers of this kind accept in a block."""
+        return self.engine.config.max_block
+
+    def advance(self, now: float) -> None:
+        """Timers and pacing."""
+        self.engine.advance(now)
+
+    def next_deadline(self, now: float) -> float | None:
+        """The engine's."""
+        return self.engine.next_deadline(now)
+
+    def take_events(self) -> list[LayerEvent]:
+        """What the engine says, in the node's words."""
+        events, self._events = self._events, []
+        for event in self.engine.take_events():
+            match event:
+                case RedPartReceived():
+                    self._red(event, events)
+                case BlockSent():
+                    events.append(Sent(event.tags))
+                case ExportCompleted():
+                    events.append(Taken(event.tags))
+                case ExportCancelled():
+                    self.cancelled[int(event.reason), event.by_peer] += 1
+                    if event.reason != CancelReason.USER and not event.by_peer:
+                        events.append(PeerDown(self, self._names[event.peer], retries=False))
+                    events.append(Returned(event.tags, f"cancelled, reason {int(event.reason)}"))
+                case GreenSegmentReceived():
+                    self.drops["green data"] += 1
+                case ImportCancelled():
+                    self.drops["import cancelled"] += 1
+        return events
+
+    def _red(self, event: RedPartReceived, events: list[LayerEvent]) -> None:
+        parts: tuple[bytes, ...] = (event.data,)
+        if event.service != SERVICE_BUNDLES:
+            try:
+                parts = tuple(bytes(part) for part in split_block(event.service, event.data))
+            except SegmentError:
+                self.drops["malformed block"] += 1
+                parts = ()
+        events.append(Received(self, self._names.get(event.peer), parts, event.session))
+
+    def figures(self) -> Iterator[tuple[str, Figure]]:
+        """Segments, octets, sessions, timers, and what was given up."""
+        yield from super().figures()
+        for number, name in self._names.items():
+            counters = self.engine.counters(number)
+            for kind, label in KIND_NAMES.items():
+                for way, counts in (("sent", counters.sent_segments), ("received", counters.received_segments)):
+                    labels = {"direction": way, "type": label}
+                    yield name, Figure("ltp_segments", "LTP segments by type.", "counter", labels, counts[kind])
+            for kind_name, count in (
+                ("checkpoint", counters.retransmitted_checkpoints),
+                ("report", counters.retransmitted_reports),
+                ("cancel", counters.retransmitted_cancels),
+            ):
+                yield (
+                    name,
+                    Figure("ltp_retransmitted_segments", "Segments sent again.", "counter", {"type": kind_name}, count),
+                )
+            for way, count in (("sent", counters.sent_bytes), ("received", counters.received_bytes)):
+                yield name, Figure("ltp_bytes", "Octets of LTP segments.", "counter", {"direction": way}, count)
+            again = counters.retransmitted_bytes
+            yield name, Figure("ltp_retransmitted_bytes", "Octets of block data sent again.", "counter", {}, again)
+            for kind_name, count in (
+                ("late", counters.late_segments),
+                ("misdirected", counters.misdirected_segments),
+                ("inconsistent", counters.inconsistent_segments),
+            ):
+                text = "Segments that fit no session."
+                yield name, Figure("ltp_unfit_segments", text, "counter", {"reason": kind_name}, count)
+            exports, imports = self.engine.open_sessions(number)
+            for way, count in (("export", exports), ("import", imports)):
+                yield name, Figure("ltp_sessions", "Open LTP sessions.", "gauge", {"direction": way}, count)
+        yield "", Figure("ltp_timers", "Timers that run.", "gauge", {}, self.engine.running_timers)
+        yield "", Figure("ltp_held_bytes", "Octets of unfinished imports.", "gauge", {}, self.engine.held_bytes)
+        for reason, count in (
+            ("malformed", self.engine.malformed),
+            ("unknown engine", self.engine.unknown_peers),
+        ):
+            text = "Datagrams that no session takes."
+            yield "", Figure("ltp_ignored_datagrams", text, "counter", {"reason": reason}, count)
+        for (code, by_peer), count in self.cancelled.items():
+            labels = {"reason": str(code), "by": "peer" if by_peer else "self"}
+            yield "", Figure("ltp_cancelled_sessions", "LTP blocks given up.", "counter", labels, count)
