@@ -113,3 +113,23 @@ def format_size(size: float) -> str:
         if abs(size) >= _PREFIX[prefix]:
             return f"{size / _PREFIX[prefix]:.4g} {prefix}B"
     return f"{size:.4g} B"
+
+
+def number_and_unit(text: str) -> tuple[float, str] | None:
+    """The two halves of a quantity of any dimension; None where the text is none."""
+    match = _FORM.fullmatch(text)
+    if match is None or not any(match[2] in units for units in _DIMENSIONS.values()):
+        return None
+    return float(match[1]), match[2]
+
+
+def convert(number: float, unit: str, wanted: str) -> float:
+    """A quantity's number in another unit of its dimension.
+
+    Raises:
+        InputError: the two units have no dimension in common.
+    """
+    for units in _DIMENSIONS.values():
+        if unit in units and wanted in units and (unit == wanted or "dBm" not in (unit, wanted)):
+            return number * units[unit] / units[wanted]
+    raise InputError(f"{unit!r} and {wanted!r} are no units of one kind", remedy="give both a unit of one kind")

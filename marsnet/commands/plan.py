@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 import marsnet
 from marsnet.clock import format_utc, parse_utc
+from marsnet.commands.options import SET
 from marsnet.commands.plan_report import Totals, explanation, passes_table
 from marsnet.commands.tables import show, show_json
 from marsnet.errors import InputError
-from marsnet.model.scenario import load_scenario, parse_when
+from marsnet.model.scenario import load_scenario
 from marsnet.model.source import read_yaml
+from marsnet.model.templates import parse_settings
+from marsnet.model.times import parse_when
 from marsnet.model.topology import Site, Topology, load_topology
 from marsnet.plan.files import FORMATS, as_format, format_of, read_plan, write_plan, write_plan_to
 from marsnet.plan.stream import Chunk, PlanHeader, PlanStream
@@ -84,6 +87,7 @@ def plan(
             help="Print a link's budget line by line. TIME: '2 h' after the start, UTC, or 'sol 0 12:00 LTST at SITE'.",
         ),
     ] = None,
+    settings: Annotated[list[str] | None, SET] = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="Picture to draw: .html or .png.")] = None,
     rows: Annotated[int, typer.Option("--rows", min=0, help="Most passes to list; 0 lists all.")] = 250,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan (or the explanation) as JSON.")] = False,
@@ -100,7 +104,7 @@ def plan(
         made = read_plan(source, as_format(from_name) if from_name else None, epoch=epoch)
         _put_out(made, output, wanted, plot, rows, as_json, None, source.parent)
         return
-    asked = _interval(source, start, duration)
+    asked = _interval(source, start, duration, parse_settings(settings or []))
     if explain is not None:
         _explain(asked, explain, as_json)
         return
@@ -113,14 +117,14 @@ def plan(
     _put_out(made, output, wanted, plot, rows, as_json, asked.topology, asked.base_dir)
 
 
-def _interval(source: Path, start: str | None, duration: str | None) -> _Interval:
+def _interval(source: Path, start: str | None, duration: str | None, settings: Mapping[str, object]) -> _Interval:
     length = None if duration is None else quantity(duration, "time")
     first = None if start is None else format_utc(parse_utc(start))
     if str(read_yaml(source).get("marsnet", "")).startswith("scenario/"):
-        scenario, topology = load_scenario(source)
+        scenario, topology = load_scenario(source, settings)
         folder = (source.parent / scenario.topology).parent
         return _Interval(topology, folder, first or scenario.start, scenario.duration if length is None else length)
-    return _Interval(load_topology(source), source.parent, first, length)
+    return _Interval(load_topology(source, settings), source.parent, first, length)
 
 
 def _put_out(

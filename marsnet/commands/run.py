@@ -13,8 +13,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from marsnet.commands.options import SET
 from marsnet.errors import InputError
 from marsnet.model.scenario import load_scenario
+from marsnet.model.templates import parse_settings
 from marsnet.runs.execute import Run, World, choose_world, execute
 from marsnet.runs.folder import make_run_folder
 from marsnet.runs.prepare import check_times
@@ -37,6 +39,7 @@ def run(
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="In place of the scenario's.")] = None,
     without_faults: Annotated[bool, typer.Option("--no-faults", help="Leave the scenario's faults out.")] = False,
+    settings: Annotated[list[str] | None, SET] = None,
     lab: Annotated[str | None, typer.Option("--lab", help="Name of the lab; default: the scenario's name.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the lab up after the run.")] = False,
     prometheus: Annotated[
@@ -49,8 +52,9 @@ def run(
     """Run a scenario; ends in a verdict and a report."""
     if world not in (None, "emulated", "virtual"):
         raise InputError(f"there is no world {world!r}", remedy="use 'emulated' or 'virtual'")
-    loaded, topology = load_scenario(scenario)
-    check_times(loaded, topology, scenario)
+    chosen_settings = parse_settings(settings or [])
+    loaded, topology = load_scenario(scenario, chosen_settings)
+    check_times(loaded, topology, scenario, chosen_settings)
     if rate is not None:
         check_rate(rate)
     chosen = choose_world(cast("World | None", world))
@@ -67,6 +71,7 @@ def run(
             rate=rate,
             seed=seed,
             without_faults=without_faults,
+            settings=chosen_settings,
             options=EmulatedOptions(lab=lab, keep=keep, prometheus=prometheus),
             planning=bar.planning,
             progress=bar.running,

@@ -2,80 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import Field, model_validator
 
-from marsnet.clock import format_utc, parse_utc
-from marsnet.errors import InputError
+from marsnet.model.document import read_document
+from marsnet.model.expressions import Scalar
+from marsnet.model.mistakes import build
 from marsnet.model.quantities import Duration, Fraction, PositiveDuration, Size, Strict, Utc, misplaced
-from marsnet.model.source import build, line_of, read_yaml
-from marsnet.model.topology import Name, ServiceClassName, Topology, load_topology
-from marsnet.units import quantity
-
-_LOCAL = re.compile(
-    r"sol\s+(\d+)\s+(\d{1,2}):(\d{2})(?::(\d{2}))?\s+(LTST|LMST)\s+at\s+([a-z][a-z0-9_-]*)", re.IGNORECASE
-)
-
-
-@dataclass(frozen=True, slots=True)
-class When:
-    """An instant of a run: an offset from its start, a UTC instant, or a local solar time at a site.
-
-    Attributes:
-        text: as written.
-        offset: seconds after the start of the run, where it is an offset.
-        utc: ISO 8601, where it is a UTC instant.
-        sol: sol of the run, counted from 0 at the start, where it is a local time.
-        hour: local hour on that sol, in hours.
-        scale: `LTST` or `LMST`.
-        site: the node whose local time it is.
-    """
-
-    text: str
-    offset: float | None = None
-    utc: str | None = None
-    sol: int | None = None
-    hour: float = 0.0
-    scale: str = ""
-    site: str = ""
-
-
-def parse_when(value: object) -> When:
-    """The instant that a scenario file names.
-
-    Raises:
-        ValueError: when it is none of the three forms.
-    """
-    if isinstance(value, When):
-        return value
-    text = str(value).strip()
-    if match := _LOCAL.fullmatch(text):
-        hour = int(match[2]) + int(match[3]) / 60 + int(match[4] or 0) / 3600
-        if hour >= 24:
-            raise ValueError(f"{text!r}: a sol has 24 local hours; give 00:00 to 23:59")
-        return When(text, sol=int(match[1]), hour=hour, scale=match[5].upper(), site=match[6])
-    try:
-        return When(text, offset=quantity(text, "time"))
-    except InputError:
-        pass
-    try:
-        return When(text, utc=format_utc(parse_utc(text)))
-    except InputError:
-        raise ValueError(
-            f"{text!r} is no instant; write '11 h' after the start, '2026-10-01T12:00:00Z', "
-            "or 'sol 3 06:00 LTST at jezero'"
-        ) from None
-
-
-WhenField = Annotated[
-    When,
-    BeforeValidator(parse_when),
-    WithJsonSchema({"type": "string", "examples": ["11 h", "2026-10-01T12:00:00Z", "sol 3 06:00 LTST at jezero"]}),
-]
+from marsnet.model.templates import unknown_setting
+from marsnet.model.times import When, WhenField
+from marsnet.model.topology import Name, ServiceClassName, Topology, build_topology
 
 
 class Flow(Strict):
@@ -199,6 +138,9 @@ class Scenario(Strict):
     marsnet: Literal["scenario/1"]
     name: Name
     description: str = ""
+    parameters: dict[str, Scalar] = Field(
+        default_factory=dict, description="values that '${name}' stands for, here and in the topology"
+    )
     topology: Path = Field(description="relative to the scenario file")
     start: Utc
     duration: PositiveDuration
@@ -220,25 +162,41 @@ class Scenario(Strict):
         return self
 
 
-def load_scenario(path: str | Path) -> tuple[Scenario, Topology]:
+def load_scenario(path: str | Path, settings: Mapping[str, object] | None = None) -> tuple[Scenario, Topology]:
     """Read and validate a scenario and the topology that it names.
+
+    Args:
+        path: of the scenario file.
+        settings: values of parameters, in place of those that the scenario and its topology declare.
 
     Raises:
         InputError: with file, line, value and remedy.
     """
-    document = read_yaml(path)
-    scenario = build(Scenario, document, path)
+    settings = settings or {}
+    document = read_document(path, settings)
+    scenario = build(Scenario, document)
+    scenario = scenario.model_copy(update={"topology": document.beside(("topology",), scenario.topology)})
     file = Path(path).parent / scenario.topology
     if not file.exists():
-        raise InputError(
-            f"there is no topology {str(file)!r}",
-            remedy="give its path relative to this file",
-            file=path,
-            line=line_of(document, ("topology",)),
+        raise document.error(
+            ("topology",), f"there is no topology {str(file)!r}", "give its path relative to this file"
         )
-    topology = load_topology(file)
+    own = document.parameters
+    topology_document = read_document(file, {**own.values(), **settings})
+    topology = build_topology(topology_document)
+    theirs = topology_document.parameters
+    for name in settings:
+        if name not in own and name not in theirs:
+            raise unknown_setting(name, [*own.values(), *theirs.values()])
+    for name in own.values():
+        if name not in own.used and name not in theirs:
+            raise document.error(
+                ("parameters", name),
+                f"nothing uses parameter {name!r}",
+                "write '${" + name + "}' somewhere, or remove it",
+            )
     for location, problem, remedy in _dangling(scenario, topology):
-        raise InputError(problem, remedy=remedy, file=path, line=line_of(document, location))
+        raise document.error(location, problem, remedy)
     return scenario, topology
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from marsnet.model.document import Document, read_document
+from marsnet.model.expressions import Scalar
+from marsnet.model.mistakes import build
 from marsnet.model.quantities import (
     Angle,
     Duration,
@@ -20,7 +23,7 @@ from marsnet.model.quantities import (
     misplaced,
 )
 from marsnet.model.radio import Band, Radio
-from marsnet.model.source import build, read_yaml
+from marsnet.model.templates import unknown_setting
 
 NAME = r"^[a-z][a-z0-9_-]{0,30}$"
 Name = Annotated[str, Field(pattern=NAME)]
@@ -281,6 +284,7 @@ class Topology(Strict):
     marsnet: Literal["topology/1"]
     name: Name
     description: str = ""
+    parameters: dict[str, Scalar] = Field(default_factory=dict, description="values that '${name}' stands for")
     radios: dict[str, Radio] = Field(default_factory=dict)
     nodes: dict[Name, Node]
     links: tuple[Link, ...] = Field(min_length=1)
@@ -421,10 +425,44 @@ def _ground(node: Hub | Station | Site | Orbiter) -> str | None:
     return None if isinstance(node, Orbiter) else "earth"
 
 
-def load_topology(path: str | Path) -> Topology:
+def load_topology(path: str | Path, settings: Mapping[str, object] | None = None) -> Topology:
     """Read and validate a topology file.
+
+    Args:
+        path: of the file.
+        settings: values of parameters, in place of those that it declares.
 
     Raises:
         InputError: with file, line, value and remedy.
     """
-    return build(Topology, read_yaml(path), path)
+    document = read_document(path, settings)
+    for name in settings or {}:
+        if name not in document.parameters:
+            raise unknown_setting(name, document.parameters.values())
+    return build_topology(document)
+
+
+def build_topology(document: Document) -> Topology:
+    """The topology that a document holds.
+
+    Raises:
+        InputError: with file, line, value and remedy.
+    """
+    topology = build(Topology, document)
+    for name in document.parameters.values():
+        if name not in document.parameters.used:
+            raise document.error(
+                ("parameters", name),
+                f"nothing uses parameter {name!r}",
+                "write '${" + name + "}' somewhere, or remove it",
+            )
+    nodes = dict(topology.nodes)
+    for name, node in topology.nodes.items():
+        if isinstance(node, Orbiter) and node.ephemeris is not None:
+            moved = {
+                key: document.beside(("nodes", name, "ephemeris", key), path)
+                for key in ("oem", "spk")
+                if (path := getattr(node.ephemeris, key)) is not None
+            }
+            nodes[name] = node.model_copy(update={"ephemeris": node.ephemeris.model_copy(update=moved)})
+    return topology.model_copy(update={"nodes": nodes})

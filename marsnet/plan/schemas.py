@@ -28,9 +28,60 @@ def schemas() -> dict[str, str]:
     texts: dict[str, str] = {}
     for name, model in _MODELS.items():
         body: dict[str, Any] = _as_written(model.model_json_schema())
+        if model in _WRITTEN_BY_PEOPLE:
+            body = _with_language(body)
         head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"marsnet {name.split('.')[0]}"}
         texts[name] = json.dumps(head | {key: body[key] for key in body if key != "title"}, indent=1) + "\n"
     return texts
+
+
+_WRITTEN_BY_PEOPLE = (Topology, Scenario)
+_REFERENCE = {"type": "string", "pattern": r"\$\{[^{}]*\}"}
+_NAMES = {"type": "string", "description": "a file, relative to this one"}
+_FOR = {
+    "type": "object",
+    "description": "repeat this entry for each value: '1..3', or a list",
+    "minProperties": 1,
+    "additionalProperties": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": ["string", "number"]}}]},
+}
+
+
+def _with_language(body: dict[str, Any]) -> dict[str, Any]:
+    """A schema that also admits `include`, `${...}` in place of values, and `for` in entries."""
+    whole: dict[str, Any] = _templated(body)
+    whole["properties"].pop("for")
+    whole["properties"]["include"] = {
+        "description": "files whose content this one adds to",
+        "anyOf": [_NAMES, {"type": "array", "items": _NAMES}],
+    }
+    whole["anyOf"] = [{"required": ["include"]}, {"required": whole.pop("required")}]
+    return whole
+
+
+def _templated(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_templated(child) for child in node]
+    if not isinstance(node, dict):
+        return node
+    if "enum" in node or node.get("type") in {"number", "integer", "boolean"} or "pattern" in node:
+        outer = {key: node[key] for key in ("description", "default") if key in node}
+        return outer | {"anyOf": [{key: node[key] for key in node if key not in outer}, _REFERENCE]}
+    made = {
+        key: {name: _templated(child) for name, child in value.items()}
+        if key in {"properties", "patternProperties", "$defs"}
+        else value
+        if key in {"propertyNames", "discriminator"}
+        else _templated(value)
+        for key, value in node.items()
+    }
+    if "propertyNames" in made:
+        made["propertyNames"] = {"anyOf": [made["propertyNames"], _REFERENCE]}
+    if "patternProperties" in made:
+        (entry,) = made["patternProperties"].values()
+        made["patternProperties"][_REFERENCE["pattern"]] = entry
+    if made.get("additionalProperties") is False and "properties" in made:
+        made["properties"]["for"] = _FOR
+    return made
 
 
 def _as_written(node: Any) -> Any:

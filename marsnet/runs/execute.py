@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -71,6 +71,7 @@ def execute(
     rate: float | None = None,
     seed: int | None = None,
     without_faults: bool = False,
+    settings: Mapping[str, object] | None = None,
     options: EmulatedOptions | None = None,
     planning: Callable[[float, float], None] | None = None,
     progress: Progress | None = None,
@@ -84,6 +85,7 @@ def execute(
         rate: mission seconds per host second, in place of the scenario's.
         seed: in place of the scenario's.
         without_faults: leave the scenario's faults out.
+        settings: values of parameters, in place of those that the files declare.
         options: how the emulated world is set up.
         planning: told the seconds of the plan that are computed, and all of them.
         progress: told the mission time reached.
@@ -98,6 +100,7 @@ def execute(
         rate=rate,
         seed=seed,
         without_faults=without_faults,
+        settings=settings,
         progress=planning,
     )
     write_plan(spec.plan, folder / "plan.json")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from marsnet.errors import InputError
+from marsnet.model.document import read_document
 from marsnet.model.scenario import Flow, Scenario, load_scenario
-from marsnet.model.source import line_of, read_yaml
 from marsnet.model.topology import Topology
 from marsnet.plan.types import ContactPlan
 from marsnet.sky.planner import plan_contacts
@@ -27,6 +27,7 @@ def prepare(
     rate: float | None = None,
     seed: int | None = None,
     without_faults: bool = False,
+    settings: Mapping[str, object] | None = None,
     progress: Callable[[float, float], None] | None = None,
 ) -> RunSpec:
     """Read a scenario, compute its contact plan and resolve its times.
@@ -39,15 +40,16 @@ def prepare(
         rate: in place of the scenario's.
         seed: in place of the scenario's.
         without_faults: leave the scenario's faults out.
+        settings: values of parameters, in place of those that the files declare.
         progress: told the seconds of the plan that are computed, and all of them.
 
     Raises:
         InputError: with file, line, value and remedy.
     """
-    scenario, topology = load_scenario(path)
+    scenario, topology = load_scenario(path, settings)
     if without_faults:
         scenario = scenario.model_copy(update={"faults": ()})
-    check_times(scenario, topology, path)
+    check_times(scenario, topology, path, settings)
     if rate is not None:
         check_rate(rate)
     else:
@@ -72,14 +74,16 @@ def contact_plan(
     return plan_contacts(topology, scenario.start, scenario.duration + TAIL, base_dir=base, progress=progress)
 
 
-def check_times(scenario: Scenario, topology: Topology, path: Path) -> None:
-    """Resolve every time that the scenario names.
+def check_times(
+    scenario: Scenario, topology: Topology, path: Path, settings: Mapping[str, object] | None = None
+) -> None:
+    """Resolve every time that the scenario names, read from `path` with these settings.
 
     Raises:
         InputError: naming file and line: a flow that ends before it starts, a fault outside of the run, a local time
             at a node that has none.
     """
-    document = read_yaml(path)
+    document = read_document(path, settings)
     place: tuple[int | str, ...] = ()
     try:
         for index, flow in enumerate(scenario.traffic):
@@ -91,7 +95,7 @@ def check_times(scenario: Scenario, topology: Topology, path: Path) -> None:
             place = ("faults", index, "at")
             incidents(scenario.model_copy(update={"faults": (fault,)}), topology)
     except InputError as error:
-        raise error.at(path, line_of(document, place)) from None
+        raise error.at(*document.place(place)) from None
 
 
 def _start(flow: Flow, scenario: Scenario, topology: Topology) -> float:

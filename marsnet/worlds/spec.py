@@ -11,7 +11,8 @@ from marsnet.clock import parse_utc
 from marsnet.dtn.node.config import ClockConfig, FlowConfig, NeighbourConfig, NodeConfig
 from marsnet.dtn.node.ledger import Record
 from marsnet.errors import InputError
-from marsnet.model.scenario import Fault, LinkOutage, NodeCrash, NodeSilent, Scenario, When
+from marsnet.model.scenario import Fault, LinkOutage, NodeCrash, NodeSilent, Scenario
+from marsnet.model.times import When
 from marsnet.model.topology import Site, Topology
 from marsnet.plan.types import ContactPlan
 from marsnet.sky.marstime import local_time_instant

@@ -26,6 +26,8 @@ RUN_HERE: dict[str, tuple[str, ...]] = {
 }
 # Run by another test, which is named, or left out for a reason.
 RUN_ELSEWHERE = {
+    "marsnet validate topologies/mtn_mix.yaml --set low=4 --set areostationary=0": "tests/unit/commands/"
+    "test_settings.py::test_validate_and_plan_take_settings",
     ".venv/bin/marsnet run scenarios/first_light.yaml --world virtual": "tests/unit/worlds/test_virtual_world.py::"
     "test_first_light_passes_and_without_its_fault_delivers_the_same_sooner",
     "sudo python -m marsnet.links.daemon --socket /run/line.sock --ram '512 MiB' --spill-dir /var/tmp --metrics "
