@@ -25,6 +25,7 @@ from marsnet.dtn.node.config import NodeConfig
 from marsnet.dtn.node.custody import Custody
 from marsnet.dtn.node.layer import Layer, LayerEvent, PeerDown, PeerUp, Received, Returned, Sent, Taken
 from marsnet.dtn.node.ledger import Ledger, Record, Step
+from marsnet.dtn.node.local import LocalTraffic
 from marsnet.dtn.node.metrics import NodeMetrics
 from marsnet.dtn.node.queues import Held, Leg
 from marsnet.dtn.node.traffic import TrafficSource, is_intact, payload
@@ -74,8 +75,11 @@ class BundleAgent:
         boots = store.reserve("node", "boots")
         store.commit()
         self.forwarder, self.layers, self.ltp = assemble(config, self.clock, plan, now, boots, layers, self._fetch)
-        self._custody = Custody(config.name, store, ledger, metrics, self.forwarder.release)
+        self._custody = Custody(config.name, store, ledger, metrics, self._lost)
         self._expiries: list[tuple[float, int]] = []
+        self.local = LocalTraffic(
+            self, config.applications.echo, keep=self._store, discard=self._discard, end=self._delivered
+        )
         self.flows = [
             TrafficSource(flow, config.seed, index=self._number("flow", flow.name), after=now) for flow in config.flows
         ]
@@ -108,6 +112,8 @@ class BundleAgent:
             for layer in self.layers:
                 for event in layer.take_events():
                     self._unless_full(partial(self._handle, event), now)
+            if self.local.applications.due:
+                self._custody.touch()
             if not self._commit(now) and not self._unless_full(self.forwarder.fill, now):
                 break
             for layer in self.layers:
@@ -157,14 +163,22 @@ class BundleAgent:
             "flow": flow,
             "class": priority.name.lower(),
             "source": self.config.name,
-            "destination": self._destination(bundle),
+            "destination": self.destination(bundle),
             "size": len(data),
             "lifetime": lifetime,
         }
         self._store(bundle, encode(bundle), None, Step.ACCEPTED, details, now)
 
     def _deliver(self, held: Held, now: float) -> None:
+        """A bundle has come to its destination."""
         bundle, _ = decode_from(self.store.load(held.key), 0)
+        if bundle.destination.service == SINK:
+            self._delivered(held, bundle, now)
+        else:
+            self.local.arrived(held, bundle, now)
+
+    def _delivered(self, held: Held, bundle: Bundle, now: float) -> None:
+        """The application has it: record that, then let it leave the store."""
         self._custody.end(held, Step.DELIVERED, now, {"intact": is_intact(bundle.payload)})
         self.store.confirm_delivery(held.key)
         created = self.clock.from_dtn_time(bundle.timestamp.time_ms)
@@ -246,7 +260,9 @@ class BundleAgent:
 
     def _store(
         self, bundle: Bundle, octets: bytes, peer: str | None, step: Step, details: dict[str, object], now: float
-    ) -> None:
+    ) -> Held | StorageFullError | None:
+        """Put a bundle into the store: its entry, the error when one of this node's finds no room, None when it is
+        there already."""
         expires = self.clock.from_dtn_time(bundle.expiry_ms(self.clock.dtn_time(now)))
         name = str(bundle.id)
         try:
@@ -268,16 +284,21 @@ class BundleAgent:
             )
             if peer is not None:
                 raise
-            return
+            return error
         for victim in added.evicted:
             self._discard(victim.key, Step.DROPPED, now, "evicted")
         if added.key is None:
             self.forwarder.came_back(name, peer)
             self._custody.note(Record(now, self.config.name, Step.DUPLICATE, name, details), bundle.service_class)
-            return
-        held = Held(added.key, name, self._destination(bundle), len(octets), bundle.service_class, expires, now, peer)
+            return None
+        held = Held(added.key, name, self.destination(bundle), len(octets), bundle.service_class, expires, now, peer)
         self._hold(held)
         self._custody.begin(Record(now, self.config.name, step, name, details), held, fresh=True)
+        return held
+
+    def _lost(self, held: Held) -> None:
+        self.forwarder.release(held)
+        self.local.lost(held)
 
     def _hold(self, held: Held) -> None:
         self.forwarder.hold(held)
@@ -285,9 +306,14 @@ class BundleAgent:
 
     def _commit(self, now: float) -> bool:
         fresh = self._custody.commit(now)
-        for held in fresh or ():
+        if fresh is None:
+            return False
+        for held in fresh:
+            self.local.durable(held)
+        self.local.applications.committed(now)
+        for held in fresh:
             self._dispatch(held, now)
-        return fresh is not None
+        return True
 
     def _dispatch(self, held: Held, now: float) -> None:
         if held.destination == self.config.name:
@@ -304,8 +330,9 @@ class BundleAgent:
 
     def _discard(self, key: int, step: Step, now: float, reason: str) -> None:
         held = self.forwarder.held.get(key)
-        if held is None:
+        if held is None or self.local.applications.in_application(key):
             return
+        self.local.applications.forget(key)
         self.forwarder.remove(held, now)
         self._custody.end(held, step, now, {"reason": reason})
         self.store.delete(key)
@@ -340,7 +367,8 @@ class BundleAgent:
 
     def _recover(self, now: float, delivered: frozenset[str]) -> None:
         """Take up what the store held when the node ended, in the order in which it came."""
-        for record in list(self.store.iterate(BundleState.FORWARDING, BundleState.QUEUED)):
+        ours = (BundleState.DELIVERING, BundleState.AWAITING_DELIVERY)
+        for record in list(self.store.iterate(BundleState.FORWARDING, BundleState.QUEUED, *ours)):
             bundle, _ = decode_from(self.store.load(record.key), 0)
             if str(bundle.id) in delivered:
                 self.store.confirm_delivery(record.key)
@@ -348,7 +376,7 @@ class BundleAgent:
             held = Held(
                 record.key,
                 str(bundle.id),
-                self._destination(bundle),
+                self.destination(bundle),
                 record.size,
                 ServiceClass(record.service_class),
                 record.expiry,
@@ -356,9 +384,12 @@ class BundleAgent:
                 record.received_from or None,
             )
             self._hold(held)
-            self._dispatch(held, now)
+            if record.state in ours:
+                self.local.arrived(held, bundle, now, doubtful=bool(record.handler))
+            else:
+                self._dispatch(held, now)
 
-    def _destination(self, bundle: Bundle) -> str:
+    def destination(self, bundle: Bundle) -> str:
         """The node that a bundle goes to, or its endpoint as text where the network has no such node."""
         endpoint = bundle.destination
         return self._names.get(endpoint.node, str(endpoint))

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from marsnet.dtn.apps.config import ApplicationsConfig
 from marsnet.dtn.bpv7 import ServiceClass
 from marsnet.errors import InputError
 
@@ -78,6 +79,7 @@ class NodeConfig(_Record):
         metrics: address and port of the HTTP endpoint with metrics.
         hiccup: host seconds that a process of this network may be late; LTP's timers allow for it.
         overhead: bytes that lower layers add to a segment.
+        applications: how applications reach the node.
     """
 
     name: str
@@ -97,6 +99,7 @@ class NodeConfig(_Record):
     hiccup: float = Field(default=0.25, ge=0)
     overhead: int = Field(default=42, ge=0)
     flows: tuple[FlowConfig, ...] = ()
+    applications: ApplicationsConfig = ApplicationsConfig()
 
 
 def load_config(path: Path) -> NodeConfig:

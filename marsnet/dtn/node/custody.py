@@ -65,6 +65,10 @@ class Custody:
         self.note(Record(now, self._node, step, held.bundle, details), held.priority)
         self._ended = True
 
+    def touch(self) -> None:
+        """The store has changed otherwise: make that durable with the next commit."""
+        self._ended = True
+
     def note(self, record: Record, service_class: ServiceClass) -> None:
         """Record and count a step that is true already."""
         self._ledger.record(record)
