@@ -13,6 +13,8 @@ from marsnet.errors import MarsnetError
 MAX_BUNDLE = 1 << 28
 """Octets of the largest bundle accepted, by default."""
 STCP_KEEPALIVE = bytes(4)
+_SMALL = 4096
+"""Octets. Received pieces of fewer are copied together."""
 _WIDTHS = {24: 1, 25: 2, 26: 4, 27: 8}
 
 
@@ -51,7 +53,7 @@ class _Deframer(ABC):
 
     def __init__(self, max_bundle: int = MAX_BUNDLE) -> None:
         self.max_bundle = max_bundle
-        self._parts: list[bytes | memoryview] = []
+        self._parts: list[bytearray | memoryview] = []
         self._missing: int | None = None
         self._head = b""
         self._broken: FramingError | None = None
@@ -95,12 +97,20 @@ class _Deframer(ABC):
             part = view[position : position + self._missing]
             position += len(part)
             self._missing -= len(part)
-            if len(part):
-                self._parts.append(part)
+            self._keep(part)
             if not self._missing:
                 if self._parts:
                     bundles.append(b"".join(self._parts))
                 self._parts, self._missing = [], None
+
+    def _keep(self, part: memoryview) -> None:
+        """Small pieces are put together: each alone would take far more memory than its octets."""
+        if len(part) >= _SMALL:
+            self._parts.append(part)
+        elif self._parts and isinstance(last := self._parts[-1], bytearray):
+            last += part
+        elif len(part):
+            self._parts.append(bytearray(part))
 
     @abstractmethod
     def _length(self, head: memoryview) -> tuple[int | None, int]:

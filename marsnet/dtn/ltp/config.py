@@ -62,7 +62,8 @@ class LtpConfig:
         max_exports: open export sessions for each peer, of about 2 kB besides their data. A block occupies one for a
             round trip, so many small blocks at a great distance want aggregation.
         max_imports: open import sessions for each peer.
-        max_import_bytes: octets held by unfinished imports of all peers together.
+        max_import_bytes: octets of memory for unfinished imports of all peers together: data, reports, and about half a
+            kB for each piece and report, so that a peer that sends single octets gets no further.
         max_block: octets of the largest red part accepted.
         closed_memory: closed sessions of each direction that are remembered, to answer what comes late.
         import_idle_limit: an import without a segment for so long is given up.

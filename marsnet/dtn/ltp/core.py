@@ -34,7 +34,13 @@ class Core:
         self.events: list[LtpEvent] = []
 
     def cancel(self, session: SessionId, link: Link, kind: int, reason: int, now: float) -> None:
-        """Send a cancellation until it is acknowledged (RFC 5326 sections 6.15 to 6.19)."""
+        """Send a cancellation until it is acknowledged (RFC 5326 sections 6.15 to 6.19).
+
+        When a great many wait for that already, it is sent once: the peer is told again when it repeats itself.
+        """
+        if len(self.cancellations) >= self.config.closed_memory:
+            link.post(encode_segment(CancelSegment(kind, session, reason)), now)
+            return
         cancellation = Cancellation(self, link, CancelSegment(kind, session, reason))
         self.cancellations[session] = cancellation
         link.request(cancellation, now)

@@ -35,6 +35,7 @@ class LtpCounters:
         exported_bytes, imported_bytes: block data acknowledged, respectively delivered.
         exports_cancelled, imports_cancelled: sessions by reason.
         refused_imports: blocks not begun for lack of room or service.
+        dropped_answers: acknowledgements and refusals not sent, because too many waited for the link.
     """
 
     sent_segments: list[int] = field(default_factory=lambda: [0] * 16)
@@ -64,6 +65,7 @@ class LtpCounters:
     exports_cancelled: Counter[int] = field(default_factory=Counter)
     imports_cancelled: Counter[int] = field(default_factory=Counter)
     refused_imports: int = 0
+    dropped_answers: int = 0
 
     def as_dict(self) -> dict[str, int]:
         """Flat names to values: `sent_segments.report`, `exports_cancelled.miscolored`, `sent_bytes`."""

@@ -178,6 +178,11 @@ class ExportSession:
         """Whether the peer has the whole red part."""
         return self._claimed.total == self.red
 
+    @property
+    def _frontier(self) -> int:
+        """One past the last octet of the red part that has left: nobody can have received more."""
+        return self._work[-1].ranges[-1][0] if self._work and not self._work[-1].depth else self.red
+
     def fail(self, reason: CancelReason, now: float) -> None:
         """Tell the engine that the session cannot go on."""
         self._owner.fail_export(self, reason, now)
@@ -262,6 +267,8 @@ class ExportSession:
             self.link.counters.duplicate_reports += 1
             return True
         if report.upper > self.red or not report.report:
+            return False
+        if report.claims and report.claims[-1][1] > self._frontier:
             return False
         if len(self._reports) >= MAX_REPORTS:
             self.fail(CancelReason.CYCLES, now)

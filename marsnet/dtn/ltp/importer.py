@@ -34,7 +34,7 @@ class Importer:
 
     Attributes:
         sessions: the open ones.
-        held: octets of unfinished red parts.
+        held: octets of memory that unfinished red parts and their reports take.
     """
 
     def __init__(self, core: Core) -> None:
@@ -72,7 +72,6 @@ class Importer:
             self._cancel(block, CancelReason.MISCOLORED, now, tell=not block.delivered)
             return
         counters.duplicate_bytes += len(segment.data) - new
-        self.held += new
         if block.complete and not block.delivered:
             self._deliver(block, now)
         if segment.kind:
@@ -173,7 +172,6 @@ class Importer:
             self._core.timers.start(self._sweeper, now + self.config.import_idle_limit / 4)
 
     def _deliver(self, block: ImportSession, now: float) -> None:
-        self.held -= block.held
         data = block.take()
         block.link.counters.imported_bytes += len(data)
         self._core.events.append(RedPartReceived(block.link.peer, block.id, block.service, data, block.whole))
@@ -202,7 +200,6 @@ class Importer:
         self._core.cancel(block.id, block.link, CANCEL_BY_RECEIVER, reason, now)
 
     def _close(self, block: ImportSession, *, delivered: bool) -> None:
-        self.held -= block.held
         block.close()
         del self.sessions[block.id]
         self._counts[block.link.peer] -= 1

@@ -20,6 +20,8 @@ from marsnet.dtn.ltp.segments import (
 
 MAX_REPORTS = 8192
 """Reports that one session may cause, so that a peer that invents checkpoints cannot fill the memory."""
+RECORD = 512
+"""Octets that a piece of data or a report occupies besides its own: a peer may send single octets."""
 
 
 class Owner(Protocol):
@@ -27,6 +29,7 @@ class Owner(Protocol):
 
     config: LtpConfig
     rng: random.Random
+    held: int
 
     def abandon_import(self, block: ImportSession, now: float) -> None:
         """The session cannot go on."""
@@ -64,7 +67,7 @@ class ImportSession:
         service: client service id of its first segment.
         red: octets of the red part, None until its end has arrived.
         whole: whether the red part ends the block.
-        held: octets of data that it keeps.
+        held: octets of memory that its data and its reports take.
         delivered: the red part was handed to the node.
         confirmed: the node has made it durable.
         last: time of the latest segment.
@@ -116,8 +119,8 @@ class ImportSession:
 
     @property
     def reports(self) -> int:
-        """Report segments made so far."""
-        return len(self._lowers)
+        """Report segments made so far, and checkpoints that wait for theirs."""
+        return len(self._lowers) + len(self._waiting)
 
     @property
     def finished(self) -> bool:
@@ -155,19 +158,27 @@ class ImportSession:
         if start >= ranges.end:
             new = ranges.add(start, end)
             if new:
-                self._pieces.append((start, segment.data))
+                self._keep(start, segment.data)
         else:
             new = 0
             for low, high in ranges.gaps(start, end):
-                self._pieces.append((low, segment.data[low - start : high - start]))
+                self._keep(low, segment.data[low - start : high - start])
                 new += high - low
             ranges.add(start, end)
-        self.held += new
         return new
+
+    def _keep(self, offset: int, data: bytes | memoryview) -> None:
+        self._pieces.append((offset, data))
+        self._hold(len(data) + RECORD)
+
+    def _hold(self, octets: int) -> None:
+        self.held += octets
+        self.owner.held += octets
 
     def take(self) -> bytes:
         """The red part, which the session no longer keeps."""
-        self.delivered, self.held = True, 0
+        self.delivered = True
+        self._hold(-sum(len(data) + RECORD for _, data in self._pieces))
         pieces, self._pieces = self._pieces, []
         pieces.sort(key=lambda piece: piece[0])
         return b"".join([data for _, data in pieces])
@@ -215,7 +226,7 @@ class ImportSession:
         self._answers.clear()
         self._waiting.clear()
         self._pieces.clear()
-        self.held = 0
+        self._hold(-self.held)
 
     def _report(self, checkpoint: int, cause: int, upper: int, now: float) -> None:
         """RFC 5326 section 6.11. A checkpoint that a later one has overtaken gets the scope from 0, so that its sender
@@ -232,6 +243,7 @@ class ImportSession:
         whole = ReportSegment(self.id, self.next_report, checkpoint, upper, lower, claims)
         for segment in split_report(whole, self.link.model.mtu):
             report = Report(self, segment.lower, encode_segment(segment))
+            self._hold(len(report.octets) + RECORD)
             answers.append(report)
             self._outstanding[segment.report] = report
             self._lowers[segment.report] = segment.lower

@@ -9,6 +9,8 @@ from marsnet.dtn.ltp.config import LtpConfig, PeerModel
 from marsnet.dtn.ltp.counters import LtpCounters
 from marsnet.dtn.ltp.timers import Timer, TimerQueue, answer_departure
 
+MAX_CONTROL = 65536
+"""Reports, acknowledgements and cancellations that wait for the link before answers are dropped."""
 MIN_SEGMENT = 96
 """Octets. The end of a contact is not filled with data segments smaller than this."""
 
@@ -98,7 +100,10 @@ class Link:
         return not self._control and not self._levels
 
     def post(self, octets: bytes, now: float) -> None:
-        """Queue a segment that needs no answer."""
+        """Queue a segment that needs no answer. The peer asks again for one that is dropped because too many wait."""
+        if len(self._control) >= MAX_CONTROL:
+            self.counters.dropped_answers += 1
+            return
         self._begin(now)
         self._control.append(octets)
 

@@ -25,6 +25,7 @@ from marsnet.dtn.ltp import (
     SessionLimitError,
     WindowedPeer,
 )
+from marsnet.dtn.ltp.imports import RECORD
 from marsnet.dtn.ltp.segments import (
     CancelAckSegment,
     CancelSegment,
@@ -498,7 +499,7 @@ def test_a_cancelled_import_is_forgotten_by_the_receiver() -> None:
 
 
 def test_limits_of_imports() -> None:
-    engine = receiver(LtpConfig(max_imports=2, max_import_bytes=3000, max_block=10_000))
+    engine = receiver(LtpConfig(max_imports=2, max_import_bytes=4000, max_block=10_000))
     engine.receive(red(0, bytes(10), number=1), 0.0)
     engine.receive(red(0, bytes(10), number=2), 0.0)
     engine.receive(red(0, bytes(10), number=3), 0.0)
@@ -507,7 +508,7 @@ def test_limits_of_imports() -> None:
     engine.receive(red(9_995, bytes(10), number=1), 0.0)
     assert flush(engine) == [CancelSegment(14, SessionId(1, 1), CancelReason.SYSTEM)]
     engine.receive(red(10, bytes(2000), number=2), 0.0)
-    assert engine.held_bytes == 2010
+    assert engine.held_bytes == 2010 + 2 * RECORD
     engine.receive(red(2010, bytes(1000), number=2), 0.0)
     assert flush(engine) == [CancelSegment(14, SessionId(1, 2), CancelReason.SYSTEM)]
     assert engine.held_bytes == 0
