@@ -1,0 +1,72 @@
+"""kill -9 of whole nodes at random instants: no accepted bundle is lost, none reaches an application twice."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+from chain_world import NAMES, Chain, Fate, chain, wait_until
+
+from marsnet.dtn.bpv7 import decode
+from marsnet.dtn.store import BundleState, BundleStore
+
+FRESH = 0.05
+"""Share of the restarts that are programs started anew instead of forks: as a user's supervisor would."""
+ROUND = 10
+"""Between so many kills at least one bundle must get through, or the test would only kill nodes that do nothing."""
+
+
+def kill_at_random(made: Chain, seed: int, kills: int) -> None:
+    """Kill one node after another, each at any instant from its first instruction on."""
+    draw = random.Random(seed)
+    for name in NAMES:
+        made.start(name)
+    delivered = 0
+    for count in range(1, kills + 1):
+        time.sleep(draw.choice((0.02, 0.1, 0.3)) * draw.random())
+        victim = draw.choice(NAMES)
+        made.kill(victim)
+        made.start(victim, fresh=draw.random() < FRESH)
+        if count % ROUND == 0:
+            before = delivered
+            wait_until(lambda: len(Fate(made.records()).delivered) > before, 30, f"no bundle since kill {count}")  # noqa: B023
+            delivered = len(Fate(made.records()).delivered)
+
+
+def settle(made: Chain, seconds: float) -> Fate:
+    """End the traffic, let everything arrive, and stop the nodes in an orderly way."""
+    made.configure(stop=made.now())
+    for name in NAMES:
+        made.kill(name)
+        made.start(name)
+    wait_until(lambda: not Fate(made.records()).missing, seconds, "accepted bundles are under way still")
+    for name in NAMES:
+        made.stop(name)
+    return Fate(made.records())
+
+
+def survive(folder: Path, seed: int, kills: int, network: int, convergence: str) -> None:
+    with chain(folder, network, convergence) as made:
+        kill_at_random(made, seed, kills)
+        fate = settle(made, 60)
+    fate.judge()
+    print(f"seed {seed}: {kills} kills, {len(fate.accepted)} bundles accepted, {len(fate.delivered)} delivered")
+    for name in NAMES:
+        store = BundleStore(folder / name / "store", verify=True)
+        held = {str(decode(store.load(record.key)).id) for record in store.iterate(*BundleState)}
+        store.close()
+        # A neighbour may have taken a bundle and the answer still be under way: it is a duplicate when it comes again.
+        assert held <= fate.delivered.keys(), f"seed {seed}: {name} holds {held - fate.delivered.keys()}"
+
+
+def test_kills_at_random(tmp_path: Path) -> None:
+    survive(tmp_path, seed=7, kills=12, network=1, convergence="ltp")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("seed", [1, 2, 3, 4, 5])
+def test_a_thousand_kills(tmp_path: Path, seed: int) -> None:
+    survive(tmp_path, seed, kills=200, network=10 + seed, convergence="ltp")
