@@ -114,7 +114,7 @@ def read(text: str, path: str | Path, epoch: str | None = None) -> ContactPlan:
         raise InputError("the file has no 'contacts'", remedy="add 'contacts': [...]", file=path, line=1)
     head, zero = Preamble(), 0.0
     if kept is not None:
-        zero = float(kept.meta.get("hdtn_zero", "0"))
+        zero = _zero(kept.meta.get("hdtn_zero", "0"), path)
         head.meta = {key: value for key, value in kept.meta.items() if key != "hdtn_zero"}
         head.nodes = {number: name for name, number in kept.nodes.items()}
         head.epoch, head.interval = kept.epoch, (kept.start, kept.end)
@@ -130,6 +130,17 @@ def read(text: str, path: str | Path, epoch: str | None = None) -> ContactPlan:
         contacts.append(contact)
         ranges.append(piece)
     return collect(head.header(format_utc(parse_utc(start)), contacts, ranges), contacts, ranges)
+
+
+def _zero(text: str, path: str | Path) -> float:
+    """Seconds of the plan at HDTN's second 0, as this project wrote them."""
+    try:
+        zero = float(text)
+    except ValueError:
+        zero = math.nan
+    if not abs(zero) <= 1e15:
+        raise InputError(f"hdtn_zero is {text!r}", remedy="give seconds as a number", file=path)
+    return zero
 
 
 def _contact(row: Any, head: Preamble, zero: float, path: str | Path, line: int) -> tuple[Contact, Range]:

@@ -171,6 +171,14 @@ class Chain:
         path = self.folder / f"{name}.log"
         return path.read_text(encoding="utf-8")[-2000:] if path.exists() else ""
 
+    def whereabouts(self, bundles: set[str]) -> str:
+        """What the ledgers say of some bundles, and what the nodes said last."""
+        steps = [
+            f"{r.time:.1f} {r.node} {r.step} {r.bundle} {r.details}" for r in self.records() if r.bundle in bundles
+        ]
+        logs = [f"{name}: {self.log(name)}" for name in NAMES]
+        return "\n".join([f"{len(bundles)} bundles at {self.now():.1f}", *steps[-60:], *logs])
+
     def records(self) -> Iterator[Record]:
         """All that the ledgers say so far."""
         return read_ledgers(path for name in NAMES if (path := self.folder / name / "ledger.jsonl").exists())
@@ -196,15 +204,15 @@ def chain(folder: Path, network: int, convergence: str = "ltp", **options: Any) 
         made.close()
 
 
-def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float, what: Callable[[], str]) -> None:
     """Wait for what other processes do.
 
     Raises:
-        AssertionError: it did not happen in time.
+        AssertionError: it did not happen in time; `what` tells what is wrong.
     """
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"after {seconds} s: {what}"
+        assert time.monotonic() < deadline, f"after {seconds} s: {what()}"
         time.sleep(0.05)
 
 

@@ -31,17 +31,25 @@ def kill_at_random(made: Chain, seed: int, kills: int) -> None:
         made.start(victim, fresh=draw.random() < FRESH)
         if count % ROUND == 0:
             before = delivered
-            wait_until(lambda: len(Fate(made.records()).delivered) > before, 30, f"no bundle since kill {count}")  # noqa: B023
+            wait_until(
+                lambda: len(Fate(made.records()).delivered) > before,  # noqa: B023
+                30,
+                lambda: f"seed {seed}: none since kill {count}: " + made.whereabouts(Fate(made.records()).missing),  # noqa: B023
+            )
             delivered = len(Fate(made.records()).delivered)
 
 
-def settle(made: Chain, seconds: float) -> Fate:
+def settle(made: Chain, seed: int, seconds: float) -> Fate:
     """End the traffic, let everything arrive, and stop the nodes in an orderly way."""
     made.configure(stop=made.now())
     for name in NAMES:
         made.kill(name)
         made.start(name)
-    wait_until(lambda: not Fate(made.records()).missing, seconds, "accepted bundles are under way still")
+    wait_until(
+        lambda: not Fate(made.records()).missing,
+        seconds,
+        lambda: f"seed {seed} is under way still: " + made.whereabouts(Fate(made.records()).missing),
+    )
     for name in NAMES:
         made.stop(name)
     return Fate(made.records())
@@ -50,7 +58,7 @@ def settle(made: Chain, seconds: float) -> Fate:
 def survive(folder: Path, seed: int, kills: int, network: int, convergence: str) -> None:
     with chain(folder, network, convergence) as made:
         kill_at_random(made, seed, kills)
-        fate = settle(made, 60)
+        fate = settle(made, seed, 60)
     fate.judge()
     print(f"seed {seed}: {kills} kills, {len(fate.accepted)} bundles accepted, {len(fate.delivered)} delivered")
     for name in NAMES:
