@@ -37,6 +37,9 @@ def run(
     rate: Annotated[
         float | None, typer.Option("--rate", help="Mission seconds per second, in place of the scenario's.")
     ] = None,
+    force_rate: Annotated[
+        bool, typer.Option("--force-rate", help="Run also at a rate that this machine cannot hold.")
+    ] = False,
     seed: Annotated[int | None, typer.Option("--seed", help="In place of the scenario's.")] = None,
     without_faults: Annotated[bool, typer.Option("--no-faults", help="Leave the scenario's faults out.")] = False,
     settings: Annotated[list[str] | None, SET] = None,
@@ -69,6 +72,7 @@ def run(
             folder,
             chosen,
             rate=rate,
+            force_rate=force_rate,
             seed=seed,
             without_faults=without_faults,
             settings=chosen_settings,

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from marsnet.dtn.node.ledger import Record
 from marsnet.errors import EnvironmentLacksError
 from marsnet.plan.files import write_plan
+from marsnet.runs.finished import LEDGER, PLAN, STORED, write_stored
 from marsnet.runs.judge import Judgement, judge
 from marsnet.runs.prepare import prepare
 from marsnet.runs.report import write_report
@@ -69,6 +70,7 @@ def execute(
     world: World,
     *,
     rate: float | None = None,
+    force_rate: bool = False,
     seed: int | None = None,
     without_faults: bool = False,
     settings: Mapping[str, object] | None = None,
@@ -83,6 +85,7 @@ def execute(
         folder: an empty folder.
         world: where to run it.
         rate: mission seconds per host second, in place of the scenario's.
+        force_rate: also where this machine cannot hold it.
         seed: in place of the scenario's.
         without_faults: leave the scenario's faults out.
         settings: values of parameters, in place of those that the files declare.
@@ -98,12 +101,13 @@ def execute(
         folder,
         emulated=world == "emulated",
         rate=rate,
+        force_rate=force_rate,
         seed=seed,
         without_faults=without_faults,
         settings=settings,
         progress=planning,
     )
-    write_plan(spec.plan, folder / "plan.json")
+    write_plan(spec.plan, folder / PLAN)
     try:
         if world == "virtual":
             outcome = run_virtual(spec, progress)
@@ -127,7 +131,8 @@ def conclude(spec: RunSpec, outcome: Outcome) -> Run:
     content["machine"] = (
         f"{platform.system()} {platform.release()} {platform.machine()}, Python {platform.python_version()}"
     )
-    write_ledger(folder / "ledger.jsonl", outcome.records)
+    write_ledger(folder / LEDGER, outcome.records)
+    write_stored(folder / STORED, outcome.stored)
     write_verdict(content, folder)
     write_report(report, spec, outcome, judgement, content)
     return Run(spec, outcome, judgement, content)

@@ -12,7 +12,7 @@ from marsnet.model.topology import Topology
 from marsnet.plan.types import ContactPlan
 from marsnet.sky.planner import plan_contacts
 from marsnet.units import format_duration
-from marsnet.worlds.calibrate import keeps_up
+from marsnet.worlds.calibrate import check_holds, keeps_up
 from marsnet.worlds.spec import RunSpec, check_rate, incidents, mission_time
 
 TAIL = 7200.0
@@ -25,6 +25,7 @@ def prepare(
     *,
     emulated: bool = False,
     rate: float | None = None,
+    force_rate: bool = False,
     seed: int | None = None,
     without_faults: bool = False,
     settings: Mapping[str, object] | None = None,
@@ -38,6 +39,7 @@ def prepare(
         emulated: whether it is to run in host time; the rate is then chosen by what this machine keeps up with, where
             neither the scenario nor `rate` says.
         rate: in place of the scenario's.
+        force_rate: run also at a rate that this machine cannot hold; the run's fidelity will tell.
         seed: in place of the scenario's.
         without_faults: leave the scenario's faults out.
         settings: values of parameters, in place of those that the files declare.
@@ -45,23 +47,27 @@ def prepare(
 
     Raises:
         InputError: with file, line, value and remedy.
+        EnvironmentLacksError: this machine cannot hold the rate.
     """
     scenario, topology = load_scenario(path, settings)
     if without_faults:
         scenario = scenario.model_copy(update={"faults": ()})
     check_times(scenario, topology, path, settings)
-    if rate is not None:
-        check_rate(rate)
-    else:
-        rate = scenario.rate or (keeps_up(scenario, topology) if emulated else 1.0)
+    wanted = scenario.rate if rate is None else rate
+    if wanted is not None:
+        check_rate(wanted)
     plan = contact_plan(scenario, topology, path, progress)
+    if wanted is None:
+        wanted = keeps_up(scenario, topology, plan) if emulated else 1.0
+    elif emulated and not force_rate:
+        check_holds(wanted, scenario, topology, plan)
     return RunSpec(
         scenario,
         topology,
         plan,
         incidents(scenario, topology),
         scenario.seed if seed is None else seed,
-        rate,
+        wanted,
         folder,
     )
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from marsnet.dtn.ltp import ConstantPeer, LtpConfig, LtpEngine, RedPartReceived
 from marsnet.dtn.store import BundleStore
+from marsnet.errors import EnvironmentLacksError
 from marsnet.model.scenario import Scenario
 from marsnet.model.topology import Topology
+from marsnet.plan.types import ContactPlan
 from marsnet.worlds.spec import IP_UDP_OVERHEAD, mission_time
 
 LARGEST = 600.0
@@ -19,6 +23,8 @@ _HOPS = 3
 """Stores that a bundle passes between Mars and mission control."""
 _USE = 0.3
 """Share of the processors that nodes may take: the rest is for switches, links, controllers and bursts."""
+_MOST = 0.8
+"""Share of the processors that nodes may take at a rate that is asked for."""
 _SOCKET = 15e-6
 """Seconds that sockets and switches take for a datagram on each side, which the measurement leaves out."""
 _BLOCK, _BLOCKS, _BUNDLES = 100_000, 10, 50
@@ -97,7 +103,48 @@ def demand(scenario: Scenario, topology: Topology, speed: Speed) -> float:
     return work / scenario.duration
 
 
-def keeps_up(scenario: Scenario, topology: Topology) -> float:
-    """The largest rate at which this machine keeps up with a scenario, mission seconds per host second."""
+def keeps_up(scenario: Scenario, topology: Topology, plan: ContactPlan) -> float:
+    """The largest rate at which this machine keeps up with a scenario in comfort, mission seconds per host second."""
     speed = measure()
-    return min(LARGEST, speed.cores * _USE / demand(scenario, topology, speed))
+    easy = speed.cores * _USE / demand(scenario, topology, speed)
+    return min(LARGEST, easy, _held(scenario, topology, plan, speed))
+
+
+def check_holds(rate: float, scenario: Scenario, topology: Topology, plan: ContactPlan) -> None:
+    """Measure, and refuse a rate that this machine cannot hold.
+
+    Raises:
+        EnvironmentLacksError: naming the largest rate that it can.
+    """
+    largest = _held(scenario, topology, plan, measure())
+    if rate > largest:
+        raise EnvironmentLacksError(
+            f"this machine cannot hold {scenario.name!r} at rate {rate:g}: the largest that it can is {largest:.3g}",
+            fix=f"run it with --rate {math.floor(largest) or largest:.3g}, or try all the same with --force-rate",
+        )
+
+
+def _held(scenario: Scenario, topology: Topology, plan: ContactPlan, speed: Speed) -> float:
+    """The largest rate at which the nodes' work fits into the processors, and their lateness into the budget."""
+    fits = speed.cores * _MOST / demand(scenario, topology, speed)
+    return min([fits, *(_in_time(work, lasts, scenario) for work, lasts in _bursts(scenario, topology, plan, speed))])
+
+
+def _bursts(scenario: Scenario, topology: Topology, plan: ContactPlan, speed: Speed) -> Iterator[tuple[float, float]]:
+    """Of each flow: processor seconds that a node needs for a burst, and mission seconds that its transmitter does."""
+    mtu = min(link.mtu for link in topology.links) - IP_UDP_OVERHEAD
+    for flow in scenario.traffic:
+        rates = [contact.rate for contact in plan.contacts if contact.source == flow.source]
+        work = flow.burst * (speed.bundle + (1 + flow.size // mtu) * speed.segment)
+        if rates:
+            yield work, 8 * flow.burst * flow.size / max(rates)
+
+
+def _in_time(work: float, lasts: float, scenario: Scenario) -> float:
+    """The largest rate at which a burst makes a node no later than the scenario's budget allows.
+
+    At rate k the burst comes within `lasts` / k host seconds; a node that needs `work` for it is late by the rest.
+    """
+    budget = scenario.fidelity
+    within_host = lasts / (work - budget.node_lateness_p99) if work > budget.node_lateness_p99 else math.inf
+    return min(within_host, (budget.mission_lateness_p99 + lasts) / work)

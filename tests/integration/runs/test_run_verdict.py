@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree as ET
 
 import pytest
-from run_harness import NOTHING, Finished, Runs, left_of
+from run_harness import NOTHING, SHORT, Finished, Runs, left_of, marsnet
 
 from marsnet.plan.files import read_plan
 
@@ -115,8 +115,11 @@ def test_a_killed_container_loses_no_accepted_bundle(with_killed_nodes: Finished
     assert all(life.fate == "delivered" and life.intact and life.deliveries == 1 for life in everyone.values())
 
 
-def test_a_rate_beyond_the_machine_makes_the_run_invalid(runs: Runs) -> None:
-    finished = runs.start("--rate", "100000").finish()
+def test_a_rate_beyond_the_machine_is_refused_or_makes_the_run_invalid(runs: Runs) -> None:
+    refused = marsnet("run", SHORT, "--world", "emulated", "--rate", "100000000")
+    assert refused.returncode == 4
+    assert "cannot hold 'short' at rate 1e+08: the largest that it can is" in refused.stderr
+    finished = runs.start("--rate", "100000", "--force-rate").finish()
     assert finished.code == 3
     verdict = finished.verdict
     assert not verdict["valid"]

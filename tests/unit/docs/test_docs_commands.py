@@ -30,6 +30,8 @@ RUN_ELSEWHERE = {
     "test_settings.py::test_validate_and_plan_take_settings",
     ".venv/bin/marsnet run scenarios/first_light.yaml --world virtual": "tests/unit/worlds/test_virtual_world.py::"
     "test_first_light_passes_and_without_its_fault_delivers_the_same_sooner",
+    "marsnet compare runs/virtual runs/emulated": "tests/unit/runs/test_compare.py::"
+    "test_the_command_tells_where_runs_diverge",
     "sudo python -m marsnet.links.daemon --socket /run/line.sock --ram '512 MiB' --spill-dir /var/tmp --metrics "
     "127.0.0.1:9464": "tests/integration/links/test_delay_line.py::",
     "sudo .venv/bin/marsnet run scenarios/first_light.yaml --keep --prometheus 127.0.0.1:9090": "tests/integration/"
