@@ -11,8 +11,9 @@ from typing import Any, Literal
 from marsnet.dtn.node.ledger import Record
 from marsnet.errors import EnvironmentLacksError
 from marsnet.plan.files import write_plan
-from marsnet.runs.finished import LEDGER, PLAN, STORED, write_stored
+from marsnet.runs.finished import LEDGER, METRICS, PLAN, STORED, write_stored
 from marsnet.runs.judge import Judgement, judge
+from marsnet.runs.openmetrics import write_openmetrics
 from marsnet.runs.prepare import prepare
 from marsnet.runs.report import write_report
 from marsnet.runs.verdict import verdict, write_verdict
@@ -134,6 +135,7 @@ def conclude(spec: RunSpec, outcome: Outcome) -> Run:
     write_ledger(folder / LEDGER, outcome.records)
     write_stored(folder / STORED, outcome.stored)
     write_verdict(content, folder)
+    write_openmetrics(folder / METRICS, spec, outcome, judgement)
     write_report(report, spec, outcome, judgement, content)
     return Run(spec, outcome, judgement, content)
 

@@ -15,7 +15,7 @@ from marsnet.plan.files import read_plan
 from marsnet.plan.types import ContactPlan
 from marsnet.runs.lives import Life, LightTimes, lives
 
-LEDGER, VERDICT, PLAN, STORED = "ledger.jsonl", "verdict.json", "plan.json", "stored.json"
+LEDGER, VERDICT, PLAN, STORED, METRICS = "ledger.jsonl", "verdict.json", "plan.json", "stored.json", "metrics.om"
 """Names of the files in a run's folder."""
 
 

@@ -19,7 +19,8 @@ from marsnet.dtn.node.ledger import Step
 if TYPE_CHECKING:
     from marsnet.dtn.node.agent import BundleAgent
 
-_LATENCY = (1, 10, 60, 300, 600, 800, 900, 1000, 1200, 1500, 2000, 3600, 7200, 14400, 43200, 86400)
+LATENCY_BUCKETS = (1, 10, 60, 300, 600, 800, 900, 1000, 1200, 1500, 2000, 3600, 7200, 14400, 43200, 86400)
+"""Upper bounds of the histogram of latency, mission seconds."""
 _LATENESS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -46,7 +47,7 @@ class NodeMetrics:
             "Mission seconds from creation to delivery.",
             ["node", "class"],
             registry=self.registry,
-            buckets=_LATENCY,
+            buckets=LATENCY_BUCKETS,
         )
         self._late = Histogram(
             "marsnet_node_lateness_seconds",

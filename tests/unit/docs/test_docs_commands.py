@@ -32,6 +32,8 @@ RUN_ELSEWHERE = {
     "test_first_light_passes_and_without_its_fault_delivers_the_same_sooner",
     "marsnet compare runs/virtual runs/emulated": "tests/unit/runs/test_compare.py::"
     "test_the_command_tells_where_runs_diverge",
+    "promtool tsdb create-blocks-from openmetrics runs/latest/metrics.om prometheus-data": "tests/unit/runs/"
+    "test_openmetrics.py::test_queries_on_mission_time_return_what_the_ledger_says",
     "sudo python -m marsnet.links.daemon --socket /run/line.sock --ram '512 MiB' --spill-dir /var/tmp --metrics "
     "127.0.0.1:9464": "tests/integration/links/test_delay_line.py::",
     "sudo .venv/bin/marsnet run scenarios/first_light.yaml --keep --prometheus 127.0.0.1:9090": "tests/integration/"
@@ -57,7 +59,21 @@ RUN_ELSEWHERE = {
         "as vagrant up"
     ),
 }
-_PROGRAMS = {"sudo", "make", "git", "marsnet", "vagrant", "docker", "python", "python3", "pip", "sh", "apt-get", "cd"}
+_PROGRAMS = {
+    "sudo",
+    "make",
+    "git",
+    "marsnet",
+    "vagrant",
+    "docker",
+    "python",
+    "python3",
+    "pip",
+    "sh",
+    "apt-get",
+    "cd",
+    "promtool",
+}
 _PROGRAM = re.compile(r"(?:\S*/)?([a-z0-9.-]+)(?: |$)")
 
 
