@@ -8,35 +8,33 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from marsnet.model.document import read_document
+from marsnet.model.document import Document, read_document
 from marsnet.model.expressions import Scalar
 from marsnet.model.mistakes import build
-from marsnet.model.quantities import Duration, Fraction, PositiveDuration, Size, Strict, Utc, misplaced
+from marsnet.model.quantities import Duration, PositiveDuration, Strict, Utc, misplaced
+from marsnet.model.requirements import (
+    AvailabilityRequirement,
+    CompletionRequirement,
+    OnlineRequirement,
+    RecoveryRequirement,
+    Requirement,
+    RoundTripRequirement,
+    Selection,
+    StorageRequirement,
+)
 from marsnet.model.templates import unknown_setting
-from marsnet.model.times import When, WhenField
-from marsnet.model.topology import Name, ServiceClassName, Topology, build_topology
+from marsnet.model.times import WhenField
+from marsnet.model.topology import Name, Topology, build_topology
+from marsnet.model.traffic import Flow, read_trace
 
 
-class Flow(Strict):
-    """One source of traffic: bundles of one class from one node to another.
+class FaultBase(Strict):
+    """What every fault has."""
 
-    A periodic flow sends every `every`, a Poisson flow at that mean interval. `burst` bundles leave together each time.
-    """
-
-    name: Name
-    source: str
-    destination: str
-    service_class: ServiceClassName = Field(alias="class")
-    size: Size
-    every: PositiveDuration
-    arrivals: Literal["periodic", "poisson"] = "periodic"
-    burst: int = Field(default=1, ge=1)
-    lifetime: PositiveDuration
-    start: WhenField = When("0 s", offset=0.0)
-    stop: WhenField | None = None
+    name: Name | None = Field(default=None, description="what requirements and conditions call it")
 
 
-class NodeSilent(Strict):
+class NodeSilent(FaultBase):
     """A spacecraft falls silent without notice: it neither transmits nor receives, but keeps running."""
 
     kind: Literal["node_silent"]
@@ -45,7 +43,7 @@ class NodeSilent(Strict):
     duration: PositiveDuration
 
 
-class NodeCrash(Strict):
+class NodeCrash(FaultBase):
     """The node's container is killed, and started again after a time."""
 
     kind: Literal["node_crash"]
@@ -54,7 +52,7 @@ class NodeCrash(Strict):
     duration: PositiveDuration
 
 
-class LinkOutage(Strict):
+class LinkOutage(FaultBase):
     """A link falls without notice, in both directions."""
 
     kind: Literal["link_outage"]
@@ -64,60 +62,6 @@ class LinkOutage(Strict):
 
 
 Fault = Annotated[NodeSilent | NodeCrash | LinkOutage, Field(discriminator="kind")]
-
-
-class Selection(Strict):
-    """Which bundles a requirement looks at: all, those of a class, or those of a flow."""
-
-    service_class: ServiceClassName | None = Field(default=None, alias="class")
-    flow: str | None = None
-
-
-class DeliveryRequirement(Selection):
-    """Share of the accepted bundles that their destination received by the end of the run."""
-
-    kind: Literal["delivery"]
-    at_least: Fraction
-
-
-class LatencyRequirement(Selection):
-    """A percentile of latency beyond the light time from source to destination at the bundle's creation."""
-
-    kind: Literal["latency"]
-    percentile: Fraction
-    beyond_light_time: Duration
-
-
-class NoLossRequirement(Strict):
-    """No accepted bundle vanishes: each is delivered, stored somewhere, or was dropped for a stated lawful reason."""
-
-    kind: Literal["nothing_lost"]
-
-
-class FramesRequirement(Strict):
-    """Frames in equal frames delivered, queued, in flight and dropped for a reason, on every link."""
-
-    kind: Literal["frames_accounted"]
-
-
-class OnlineRequirement(Strict):
-    """Share of the run in which a site had a path to the destination: "Mars online".
-
-    There is a path at an instant when bits leaving the site then reach the destination over contacts that were really
-    up, waiting no longer than `patience` in any store on the way.
-    """
-
-    kind: Literal["online"]
-    site: str
-    to: str
-    at_least: Fraction
-    patience: Duration = 60.0
-
-
-Requirement = Annotated[
-    DeliveryRequirement | LatencyRequirement | NoLossRequirement | FramesRequirement | OnlineRequirement,
-    Field(discriminator="kind"),
-]
 
 
 class Fidelity(Strict):
@@ -175,7 +119,12 @@ def load_scenario(path: str | Path, settings: Mapping[str, object] | None = None
     settings = settings or {}
     document = read_document(path, settings)
     scenario = build(Scenario, document)
-    scenario = scenario.model_copy(update={"topology": document.beside(("topology",), scenario.topology)})
+    scenario = scenario.model_copy(
+        update={
+            "topology": document.beside(("topology",), scenario.topology),
+            "traffic": tuple(_with_files(flow, index, document) for index, flow in enumerate(scenario.traffic)),
+        }
+    )
     file = Path(path).parent / scenario.topology
     if not file.exists():
         raise document.error(
@@ -200,10 +149,28 @@ def load_scenario(path: str | Path, settings: Mapping[str, object] | None = None
     return scenario, topology
 
 
+def _with_files(flow: Flow, index: int, document: Document) -> Flow:
+    """The flow with the paths of its files found, and the files looked at."""
+    for key in ("file", "trace"):
+        path: Path | None = getattr(flow, key)
+        if path is None:
+            continue
+        location = ("traffic", index, key)
+        found = (document.place(location).file.parent / path).resolve()
+        if not found.is_file() or not found.stat().st_size:
+            raise document.error(
+                location, f"there is no file {str(path)!r} with content", "give its path relative to this file"
+            )
+        return flow.model_copy(update={key: found})
+    return flow
+
+
 def _dangling(scenario: Scenario, topology: Topology) -> list[tuple[tuple[int | str, ...], str, str]]:
     """References to nodes, links and flows that do not exist: location, problem, remedy."""
     nodes, links = topology.nodes, [link.title for link in topology.links]
     flows = [flow.name for flow in scenario.traffic]
+    replies = [f"{flow.name}.reply" for flow in scenario.traffic if flow.reply is not None]
+    tenants = sorted({flow.tenant for flow in scenario.traffic if flow.tenant is not None})
     found: list[tuple[tuple[int | str, ...], str, str]] = []
 
     def need(kind: str, name: str, known: Any, *location: int | str) -> None:
@@ -212,7 +179,15 @@ def _dangling(scenario: Scenario, topology: Topology) -> list[tuple[tuple[int | 
 
     for i, flow in enumerate(scenario.traffic):
         need("node", flow.source, nodes, "traffic", i, "source")
-        need("node", flow.destination, nodes, "traffic", i, "destination")
+        if flow.destination is not None:
+            need("node", flow.destination, nodes, "traffic", i, "destination")
+        if flow.trace is not None:
+            for entry in read_trace(flow.trace):
+                to = entry.destination or flow.destination
+                if to not in nodes:
+                    what = "has no destination" if to is None else f"goes to unknown node {to!r}"
+                    where = f"line {entry.line} of the trace {what}"
+                    found.append((("traffic", i, "trace"), where, f"there are {', '.join(nodes)}"))
         for key, when in (("start", flow.start), ("stop", flow.stop)):
             if when is not None and when.site:
                 need("site", when.site, nodes, "traffic", i, key)
@@ -223,10 +198,26 @@ def _dangling(scenario: Scenario, topology: Topology) -> list[tuple[tuple[int | 
             need("node", fault.node, nodes, "faults", i, "node")
         if fault.at.site:
             need("site", fault.at.site, nodes, "faults", i, "at")
+    backlogs = [flow.name for flow in scenario.traffic if flow.volume is not None or flow.file is not None]
+    requests = [flow.name for flow in scenario.traffic if flow.reply is not None]
+    faults = [fault.name for fault in scenario.faults if fault.name is not None]
     for i, requirement in enumerate(scenario.requirements):
-        if isinstance(requirement, OnlineRequirement):
-            need("node", requirement.site, nodes, "requirements", i, "site")
-            need("node", requirement.to, nodes, "requirements", i, "to")
-        if isinstance(requirement, Selection) and requirement.flow is not None:
-            need("flow", requirement.flow, flows, "requirements", i, "flow")
+        place = ("requirements", i)
+        if isinstance(requirement, OnlineRequirement | AvailabilityRequirement):
+            need("node", requirement.site, nodes, *place, "site")
+            need("node", requirement.to, nodes, *place, "to")
+        if isinstance(requirement, Selection):
+            if requirement.flow is not None:
+                need("flow", requirement.flow, [*flows, *replies], *place, "flow")
+            if requirement.tenant is not None:
+                need("tenant", requirement.tenant, tenants, *place, "tenant")
+        match requirement:
+            case CompletionRequirement():
+                need("volume or file", requirement.flow, backlogs, *place, "flow")
+            case RoundTripRequirement():
+                need("flow with a reply", requirement.flow, requests, *place, "flow")
+            case StorageRequirement() if requirement.node is not None:
+                need("node", requirement.node, nodes, *place, "node")
+            case RecoveryRequirement():
+                need("fault", requirement.fault, faults, *place, "fault")
     return found

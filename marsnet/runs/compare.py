@@ -16,8 +16,8 @@ from typing import Any
 from marsnet.dtn.node.ledger import Record, Step
 from marsnet.errors import InputError
 from marsnet.plan.types import ContactPlan
+from marsnet.runs.findings import percentile
 from marsnet.runs.finished import FinishedRun
-from marsnet.runs.judge import percentile
 from marsnet.runs.lives import Life
 
 CLASSES = ("critical", "expedited", "normal", "bulk")

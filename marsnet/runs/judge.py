@@ -2,42 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from marsnet.model.scenario import (
-    DeliveryRequirement,
-    FramesRequirement,
-    LatencyRequirement,
-    NoLossRequirement,
-    OnlineRequirement,
-    Requirement,
-    Selection,
-)
+from marsnet.runs.findings import Case, Finding, excess, find, percentile
 from marsnet.runs.lives import Life, LightTimes, lives
 from marsnet.units import format_duration
-from marsnet.worlds.availability import online_intervals, real_contacts
 from marsnet.worlds.spec import Outcome, RunSpec
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One requirement and what was measured.
-
-    Attributes:
-        name: what is required, of whom.
-        passed: whether it holds.
-        measured: the figure, as text with unit.
-        required: the threshold, as text with unit.
-        value: the figure as a number, where it is one: a ratio, seconds or a count.
-    """
-
-    name: str
-    passed: bool
-    measured: str
-    required: str
-    value: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,107 +61,13 @@ class Judgement:
         return not self.invalid
 
 
-def percentile(values: Iterable[float], share: float) -> float:
-    """The nearest-rank percentile: the least value that at least `share` of the values do not exceed; NaN of none."""
-    ordered = sorted(values)
-    if not ordered:
-        return math.nan
-    return ordered[max(0, math.ceil(share * len(ordered) - 1e-9) - 1)]
-
-
 def judge(spec: RunSpec, outcome: Outcome) -> Judgement:
     """Compare what was observed with what the scenario requires."""
     everyone = lives(outcome.records, outcome.stored)
     light = LightTimes(spec.plan)
-    findings = tuple(_judge(r, spec, outcome, everyone, light) for r in spec.scenario.requirements)
+    case = Case(spec, outcome, everyone, light)
+    findings = tuple(find(requirement, case) for requirement in spec.scenario.requirements)
     return Judgement(findings, tuple(_doubts(spec, outcome)), tuple(_classes(everyone, light)), everyone, light)
-
-
-def excess(life: Life, light: LightTimes) -> float:
-    """Seconds between creation and delivery beyond the light time; infinite where it was not delivered."""
-    if life.delivered is None:
-        return math.inf
-    return life.delivered - life.created - light.between(life.source, life.destination, life.created)
-
-
-def _judge(
-    requirement: Requirement, spec: RunSpec, outcome: Outcome, everyone: dict[str, Life], light: LightTimes
-) -> Finding:
-    match requirement:
-        case DeliveryRequirement():
-            chosen = list(_select(everyone, requirement))
-            arrived = sum(life.delivered is not None for life in chosen)
-            ratio = arrived / len(chosen) if chosen else 0.0
-            return Finding(
-                f"delivery of {_subject(requirement)}",
-                bool(chosen) and ratio >= requirement.at_least,
-                f"{100 * ratio:.2f} % ({arrived} of {len(chosen)})",
-                f"at least {100 * requirement.at_least:g} %",
-                ratio,
-            )
-        case LatencyRequirement():
-            late = percentile((excess(life, light) for life in _select(everyone, requirement)), requirement.percentile)
-            return Finding(
-                f"latency of {_subject(requirement)}, {100 * requirement.percentile:g}th percentile",
-                late <= requirement.beyond_light_time,
-                _beyond(late),
-                f"at most light time + {format_duration(requirement.beyond_light_time)}",
-                late if math.isfinite(late) else None,
-            )
-        case NoLossRequirement():
-            return _no_loss(everyone)
-        case FramesRequirement():
-            missing = sum(abs(frames.unaccounted) for frames in outcome.frames)
-            entered = sum(frames.entered for frames in outcome.frames)
-            return Finding(
-                "every frame accounted for",
-                missing == 0 and entered > 0,
-                f"{missing} of {entered} frames unaccounted for",
-                "0 unaccounted for",
-                missing,
-            )
-        case OnlineRequirement():
-            contacts = real_contacts(spec.plan, spec.incidents)
-            up = online_intervals(spec.plan, contacts, requirement.site, requirement.to, requirement.patience)
-            span = min(outcome.elapsed, spec.plan.end) - spec.plan.start
-            online = sum(min(end, spec.plan.start + span) - start for start, end in up if start < span)
-            share = online / span if span > 0 else 0.0
-            return Finding(
-                f"{requirement.site} online to {requirement.to}",
-                share >= requirement.at_least,
-                f"{100 * share:.2f} % of the time",
-                f"at least {100 * requirement.at_least:g} %",
-                share,
-            )
-
-
-def _no_loss(everyone: dict[str, Life]) -> Finding:
-    fates = [life.fate for life in everyone.values()]
-    gone = fates.count("lost") + fates.count("dropped")
-    broken = sum(not life.intact for life in everyone.values())
-    twice = sum(life.deliveries > 1 for life in everyone.values())
-    told = f"{gone} lost, {broken} corrupted, {twice} delivered twice of {len(fates)} accepted"
-    return Finding(
-        "nothing accepted is lost", bool(fates) and not gone + broken + twice, told, "none", gone + broken + twice
-    )
-
-
-def _select(everyone: dict[str, Life], selection: Selection) -> Iterable[Life]:
-    return (
-        life
-        for life in everyone.values()
-        if selection.service_class in (None, life.service_class) and selection.flow in (None, life.flow)
-    )
-
-
-def _subject(selection: Selection) -> str:
-    return selection.flow or selection.service_class or "all bundles"
-
-
-def _beyond(seconds: float) -> str:
-    if math.isnan(seconds):
-        return "no bundle"
-    return "not delivered" if math.isinf(seconds) else f"light time + {format_duration(seconds)}"
 
 
 def _doubts(spec: RunSpec, outcome: Outcome) -> Iterable[str]:

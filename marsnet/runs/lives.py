@@ -29,6 +29,9 @@ class Life:
         ends: other ends in one store or another: step and reason.
         holders: nodes whose store has it at the end of the run.
         hops: node and mission time of each store that took it, in order.
+        tenant: whose it is; empty when nobody's.
+        answers: id of the request that it is the reply to; empty when it is none.
+        file: name of the file that it completed; empty when it did not.
     """
 
     bundle: str
@@ -44,6 +47,9 @@ class Life:
     ends: list[tuple[Step, str]] = field(default_factory=list)
     holders: list[str] = field(default_factory=list)
     hops: list[tuple[str, float]] = field(default_factory=list)
+    tenant: str = ""
+    answers: str = ""
+    file: str = ""
 
     @property
     def fate(self) -> str:
@@ -72,6 +78,7 @@ def lives(records: Iterable[Record], stored: Mapping[str, Iterable[str]]) -> dic
             d = record.details
             life = Life(record.bundle, d["flow"], d["class"], d["source"], d["destination"], d["size"], record.time)
             life.hops.append((record.node, record.time))
+            life.tenant, life.answers = d.get("tenant", ""), d.get("answers", "")
             found.setdefault(record.bundle, life)
     for record in ordered:
         life_or_none = found.get(record.bundle)
@@ -83,6 +90,7 @@ def lives(records: Iterable[Record], stored: Mapping[str, Iterable[str]]) -> dic
                 life.hops.append((record.node, record.time))
             case Step.DELIVERED:
                 life.deliveries += 1
+                life.file = life.file or str(record.details.get("file", ""))
                 if life.delivered is None:
                     life.delivered, life.intact = record.time, bool(record.details["intact"])
             case Step.EXPIRED | Step.DROPPED:

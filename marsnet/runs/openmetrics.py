@@ -51,7 +51,7 @@ def write_openmetrics(path: Path, spec: RunSpec, outcome: Outcome, judgement: Ju
     _bundles(text, steps, outcome.records, classes)
     _stores(text, steps, outcome.records, judgement)
     _traffic(text, steps, outcome.records, judgement)
-    _links(text, times, spec)
+    _links(text, times, spec, outcome)
     _latency(text, steps, judgement)
     path.write_text(text.finished(), encoding="utf-8")
 
@@ -189,10 +189,10 @@ def _traffic(text: _Text, steps: Values, records: Iterable[Record], judgement: J
             text.series(f"{name}_total", labels, values)
 
 
-def _links(text: _Text, times: Sequence[float], spec: RunSpec) -> None:
+def _links(text: _Text, times: Sequence[float], spec: RunSpec, outcome: Outcome) -> None:
     """Whether contacts were open, less the faults, and at which rate."""
     contacts: dict[tuple[str, str], list[Contact]] = {pair: [] for pair in spec.plan.pairs()}
-    for contact in real_contacts(spec.plan, spec.incidents):
+    for contact in real_contacts(spec.plan, outcome.incidents):
         contacts[contact.source, contact.target].append(contact)
     rates = {}
     for pair, own in sorted(contacts.items()):

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from marsnet.errors import InputError
 from marsnet.model.document import read_document
-from marsnet.model.scenario import Flow, Scenario, load_scenario
+from marsnet.model.scenario import Scenario, load_scenario
 from marsnet.model.topology import Topology
+from marsnet.model.traffic import Flow
 from marsnet.plan.types import ContactPlan
 from marsnet.sky.planner import plan_contacts
 from marsnet.units import format_duration

@@ -12,7 +12,8 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from marsnet.dtn.node.ledger import Record, Step
-from marsnet.runs.judge import Judgement, excess
+from marsnet.runs.findings import excess
+from marsnet.runs.judge import Judgement
 from marsnet.runs.lives import Life
 from marsnet.units import format_duration, format_size
 from marsnet.worlds.availability import real_contacts
@@ -117,8 +118,9 @@ def _gantt(spec: RunSpec, outcome: Outcome) -> go.Figure:
     figure = go.Figure()
     rows = {f"{s} → {t}": (s, t) for s, t in spec.plan.pairs()}
     end = min(outcome.elapsed, spec.plan.end)
+    up = real_contacts(spec.plan, outcome.incidents)
     for name, pair in rows.items():
-        bars = [c for c in real_contacts(spec.plan, spec.incidents) if (c.source, c.target) == pair and c.start < end]
+        bars = [c for c in up if (c.source, c.target) == pair and c.start < end]
         figure.add_bar(
             y=[name] * len(bars),
             x=[(min(c.end, end) - c.start) / 3600 for c in bars],
@@ -142,7 +144,7 @@ def _gantt(spec: RunSpec, outcome: Outcome) -> go.Figure:
             marker={"symbol": "line-ns-open", "size": 9, "color": colour},
             name=service_class,
         )
-    for incident in spec.incidents:
+    for incident in outcome.incidents:
         figure.add_vrect(
             x0=incident.start / 3600,
             x1=incident.end / 3600,

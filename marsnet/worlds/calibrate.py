@@ -15,7 +15,8 @@ from marsnet.errors import EnvironmentLacksError
 from marsnet.model.scenario import Scenario
 from marsnet.model.topology import Topology
 from marsnet.plan.types import ContactPlan
-from marsnet.worlds.spec import IP_UDP_OVERHEAD, mission_time
+from marsnet.worlds.nodes import flow_config, offered
+from marsnet.worlds.spec import IP_UDP_OVERHEAD
 
 LARGEST = 600.0
 """No rate is chosen above this: a host millisecond would weigh more than 0.6 s of mission time."""
@@ -96,10 +97,8 @@ def demand(scenario: Scenario, topology: Topology, speed: Speed) -> float:
     work = 0.0
     mtu = min(link.mtu for link in topology.links) - IP_UDP_OVERHEAD
     for flow in scenario.traffic:
-        start = mission_time(flow.start, scenario, topology)
-        stop = scenario.duration if flow.stop is None else mission_time(flow.stop, scenario, topology)
-        bundles = max(1.0, (stop - start) / flow.every) * flow.burst
-        work += bundles * _HOPS * (speed.bundle + (1 + flow.size // mtu) * speed.segment)
+        load = offered(flow_config(scenario, topology, flow))
+        work += load.bundles * _HOPS * (speed.bundle + (1 + load.size // mtu) * speed.segment)
     return work / scenario.duration
 
 
@@ -135,9 +134,10 @@ def _bursts(scenario: Scenario, topology: Topology, plan: ContactPlan, speed: Sp
     mtu = min(link.mtu for link in topology.links) - IP_UDP_OVERHEAD
     for flow in scenario.traffic:
         rates = [contact.rate for contact in plan.contacts if contact.source == flow.source]
-        work = flow.burst * (speed.bundle + (1 + flow.size // mtu) * speed.segment)
+        load = offered(flow_config(scenario, topology, flow))
+        work = load.together * (speed.bundle + (1 + load.size // mtu) * speed.segment)
         if rates:
-            yield work, 8 * flow.burst * flow.size / max(rates)
+            yield work, 8 * load.together * load.size / max(rates)
 
 
 def _in_time(work: float, lasts: float, scenario: Scenario) -> float:

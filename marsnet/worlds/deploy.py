@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from marsnet.clock import MissionClock
-from marsnet.dtn.node.config import NeighbourConfig
+from marsnet.dtn.node.config import FlowConfig, NeighbourConfig
 from marsnet.errors import InputError, RunInvalidError
 from marsnet.links.client import DelayLineClient
 from marsnet.model.topology import Hub, Station
@@ -22,7 +22,8 @@ from marsnet.worlds.lab import Lab, Limits, LinkSpec, NodeSpec, web
 from marsnet.worlds.lab import spec as lab_spec
 from marsnet.worlds.lab.containers import in_parallel
 from marsnet.worlds.lab.services import ServiceError
-from marsnet.worlds.spec import Frames, RunSpec, node_configs
+from marsnet.worlds.nodes import node_configs
+from marsnet.worlds.spec import Frames, RunSpec
 
 HICCUP = 0.2
 """Host seconds that a node's process may be late on a busy machine; LTP's timers allow for it."""
@@ -132,12 +133,14 @@ def _write_configs(spec: RunSpec, lab: Lab) -> None:
         folder = spec.folder / "nodes" / name / "config"
         folder.mkdir(parents=True)
         shutil.copyfile(plan, folder / "plan.json")
+        flows = tuple(_with_file(flow, folder) for flow in config.flows)
         addressed = config.model_copy(
             update={
                 "neighbours": {
                     other: NeighbourConfig(address=lab.address(other), mtu=neighbour.mtu)
                     for other, neighbour in config.neighbours.items()
                 },
+                "flows": flows,
                 "bind": lab.address(name),
                 "state": Path(STATE),
                 # A scenario kills processes, not the host; waiting for its disk would cost seconds of mission time.
@@ -146,6 +149,15 @@ def _write_configs(spec: RunSpec, lab: Lab) -> None:
             }
         )
         (folder / "node.json").write_text(addressed.model_dump_json(indent=1), encoding="utf-8")
+
+
+def _with_file(flow: FlowConfig, folder: Path) -> FlowConfig:
+    """The flow with its file in the node's own folder, which is all that its container sees."""
+    if flow.file is None:
+        return flow
+    own = Path(f"{flow.name}.file")
+    shutil.copyfile(flow.file, folder / own)
+    return flow.model_copy(update={"file": own})
 
 
 def direction_name(ends: tuple[str, str], source: str) -> str:

@@ -111,6 +111,7 @@ def _observe(spec: RunSpec, deployment: Deployment, interrupted: bool, began: fl
         fidelity=fidelity,
         invalid=invalid,
         interrupted=interrupted,
+        incidents=spec.incidents,
         elapsed=elapsed,
         wall=wall,
     )

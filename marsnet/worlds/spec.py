@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from marsnet.clock import parse_utc
-from marsnet.dtn.node.config import ClockConfig, FlowConfig, NeighbourConfig, NodeConfig
 from marsnet.dtn.node.ledger import Record
 from marsnet.errors import InputError
 from marsnet.model.scenario import Fault, LinkOutage, NodeCrash, NodeSilent, Scenario
@@ -28,11 +27,12 @@ class Incident:
     """A fault with its times resolved.
 
     Attributes:
-        kind: `node_silent`, `node_crash` or `link_outage`.
+        kind: of the fault.
         subject: the node or link.
         start: mission seconds.
         end: mission seconds.
         links: titles of the links that are down meanwhile.
+        name: what the scenario calls it; empty when it has no name.
     """
 
     kind: str
@@ -40,6 +40,7 @@ class Incident:
     start: float
     end: float
     links: tuple[str, ...]
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ class Outcome:
         fidelity: figures of how true the run was to its model, in host time.
         invalid: reasons why the run cannot be trusted, beyond figures out of budget.
         interrupted: whether a person broke it off.
+        incidents: the faults that happened, in order of time.
         elapsed: mission seconds that were run.
         wall: host seconds that it took.
     """
@@ -118,6 +120,7 @@ class Outcome:
     fidelity: dict[str, float] = field(default_factory=dict)
     invalid: list[str] = field(default_factory=list)
     interrupted: bool = False
+    incidents: tuple[Incident, ...] = ()
     elapsed: float = 0.0
     wall: float = 0.0
 
@@ -174,7 +177,8 @@ def incidents(scenario: Scenario, topology: Topology) -> tuple[Incident, ...]:
         start = mission_time(fault.at, scenario, topology)
         if not 0 <= start < scenario.duration:
             raise InputError(f"a fault at {fault.at.text!r} is outside of the run", remedy="move it into the duration")
-        found.append(Incident(fault.kind, _subject(fault), start, start + fault.duration, _links(fault, topology)))
+        end = start + fault.duration
+        found.append(Incident(fault.kind, _subject(fault), start, end, _links(fault, topology), name=fault.name or ""))
     found.sort(key=lambda i: (i.start, i.subject))
     up_again: dict[str, float] = {}
     for crash in (incident for incident in found if incident.kind == "node_crash"):
@@ -199,52 +203,3 @@ def _links(fault: Fault, topology: Topology) -> tuple[str, ...]:
             return tuple(link.title for link in topology.links if fault.node in link.between)
         case NodeCrash():
             return ()
-
-
-def node_configs(spec: RunSpec, clock: ClockConfig | None, *, hiccup: float) -> dict[str, NodeConfig]:
-    """The configuration of every node, without addresses and paths, which only a world knows.
-
-    Args:
-        spec: the run.
-        clock: the three numbers, where they are known already.
-        hiccup: host seconds that a node may be late.
-    """
-    topology, scenario = spec.topology, spec.scenario
-    numbers = {name: node.number for name, node in topology.nodes.items()}
-    configs: dict[str, NodeConfig] = {}
-    for name, node in topology.nodes.items():
-        neighbours = {
-            (set(link.between) - {name}).pop(): NeighbourConfig(mtu=link.mtu - IP_UDP_OVERHEAD)
-            for link in topology.links
-            if name in link.between
-        }
-        flows = tuple(
-            FlowConfig(
-                name=flow.name,
-                destination=flow.destination,
-                service_class=flow.service_class,
-                size=round(flow.size),
-                every=flow.every,
-                arrivals=flow.arrivals,
-                burst=flow.burst,
-                lifetime=flow.lifetime,
-                start=mission_time(flow.start, scenario, topology),
-                stop=scenario.duration if flow.stop is None else mission_time(flow.stop, scenario, topology),
-            )
-            for flow in scenario.traffic
-            if flow.source == name
-        )
-        configs[name] = NodeConfig(
-            name=name,
-            number=node.number,
-            numbers=numbers,
-            clock=clock,
-            plan=Path("plan.json"),
-            neighbours=neighbours,
-            quota=round(node.storage),
-            seed=spec.seed,
-            hiccup=hiccup,
-            overhead=ETHERNET_UDP_OVERHEAD,
-            flows=flows,
-        )
-    return configs

@@ -21,7 +21,8 @@ from marsnet.links.pipeline import Pipeline
 from marsnet.units import format_duration
 from marsnet.worlds.channels import Channel, channels
 from marsnet.worlds.loop import VirtualLoop
-from marsnet.worlds.spec import ETHERNET_UDP_OVERHEAD, Frames, Outcome, Progress, RunSpec, node_configs
+from marsnet.worlds.nodes import node_configs
+from marsnet.worlds.spec import ETHERNET_UDP_OVERHEAD, Frames, Outcome, Progress, RunSpec
 
 _NS = 1_000_000_000
 
@@ -93,7 +94,10 @@ class _Site:
         self.metrics = NodeMetrics(self.config.name)
         delivered = [r.bundle for r in self._ledger.records if r.node == self.config.name and r.step == Step.DELIVERED]
         now = self._loop.time()
-        agent = BundleAgent(self.config, self._spec.plan, self.store, self._ledger, self.metrics, now, delivered)
+        folder = self._spec.folder / "nodes" / self.config.name / "delivered"
+        agent = BundleAgent(
+            self.config, self._spec.plan, self.store, self._ledger, self.metrics, now, delivered, folder=folder
+        )
         self.runner = NodeRunner(agent, self, self._loop)
         self.runner.start()
 
@@ -164,6 +168,7 @@ def run_virtual(spec: RunSpec, progress: Progress | None = None) -> Outcome:
         stored={name: site.holdings() for name, site in sites.items()},
         frames=[direction.frames() for direction in directions],
         interrupted=interrupted,
+        incidents=spec.incidents,
         elapsed=elapsed,
         wall=host_time.monotonic() - began,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 
 from marsnet.clock import MissionClock
 from marsnet.dtn.bpv7 import (
@@ -21,14 +22,15 @@ from marsnet.dtn.bpv7 import (
     encode,
 )
 from marsnet.dtn.node.assembly import assemble
-from marsnet.dtn.node.config import NodeConfig
+from marsnet.dtn.node.config import FlowConfig, NodeConfig
 from marsnet.dtn.node.custody import Custody
 from marsnet.dtn.node.layer import Layer, LayerEvent, PeerDown, PeerUp, Received, Returned, Sent, Taken
 from marsnet.dtn.node.ledger import Ledger, Record, Step
 from marsnet.dtn.node.local import LocalTraffic
 from marsnet.dtn.node.metrics import NodeMetrics
 from marsnet.dtn.node.queues import Held, Leg
-from marsnet.dtn.node.traffic import TrafficSource, is_intact, payload
+from marsnet.dtn.node.receivers import Receivers
+from marsnet.dtn.node.traffic import BacklogSource, Offered, Source, TrafficSource, file_part, payload
 from marsnet.dtn.store import BundleState, BundleStore, StorageFullError, StoreError
 from marsnet.errors import InputError
 from marsnet.plan.types import ContactPlan
@@ -54,6 +56,7 @@ class BundleAgent:
         now: float,
         delivered: Iterable[str] = (),
         layers: Iterable[Layer] = (),
+        folder: Path | None = None,
     ) -> None:
         """Take up what the store holds.
 
@@ -66,6 +69,7 @@ class BundleAgent:
             now: mission seconds.
             delivered: ids of bundles that the ledger already says were delivered here.
             layers: convergence layers besides LTP, for the neighbours whose configuration names them.
+            folder: where applications put files.
         """
         self.config, self.store, self.ledger, self.metrics = config, store, ledger, metrics
         if config.clock is None:
@@ -80,9 +84,8 @@ class BundleAgent:
         self.local = LocalTraffic(
             self, config.applications.echo, keep=self._store, discard=self._discard, end=self._delivered
         )
-        self.flows = [
-            TrafficSource(flow, config.seed, index=self._number("flow", flow.name), after=now) for flow in config.flows
-        ]
+        self.receivers = Receivers(config.receivers, folder)
+        self.flows: list[Source] = [self._source(flow, now) for flow in config.flows]
         self._recover(now, frozenset(delivered))
         metrics.watch(self)
 
@@ -129,61 +132,106 @@ class BundleAgent:
 
     # Sources and sinks
 
+    def _source(self, flow: FlowConfig, now: float) -> Source:
+        index = self._number("flow", flow.name)
+        if flow.arrivals == "backlog":
+            return BacklogSource(flow, index, now, lambda key: key in self.forwarder.held)
+        return TrafficSource(flow, self.config.seed, index=index, after=now)
+
     def _generate(self, now: float) -> None:
         for source in self.flows:
             if source.next_time is None or source.next_time > now:
                 continue
             flow = source.flow
-            due = source.take(now)
-            self._put("flow", flow.name, source.index)
-            for index in due:
-                self._accept(
-                    payload(flow.name, index, flow.size),
-                    Eid.ipn(self.config.numbers[flow.destination], SINK),
-                    flow.priority,
+            for offered in source.take(now):
+                key = self._accept(
+                    self._payload(flow, offered),
+                    flow.service,
+                    Eid.ipn(self.config.numbers[offered.destination], flow.service),
+                    offered.priority,
                     flow.lifetime,
                     now,
-                    flow.name,
+                    {"flow": flow.name, **({"tenant": flow.tenant} if flow.tenant else {})},
                 )
+                if not source.stored(offered, key, now):
+                    break
+            self._put("flow", flow.name, source.index)
+
+    @staticmethod
+    def _payload(flow: FlowConfig, offered: Offered) -> bytes:
+        if flow.file is not None:
+            return file_part(flow.file, offered.number, flow.size)
+        return payload(flow.name, offered.number, offered.size)
 
     def _accept(
-        self, data: bytes, destination: Eid, priority: ServiceClass, lifetime: float, now: float, flow: str
-    ) -> None:
-        stamp = self.clock.dtn_time(now)
-        sequence = self.store.reserve("bundles", "sequence")
+        self,
+        data: bytes,
+        service: int,
+        destination: Eid,
+        priority: ServiceClass,
+        lifetime: float,
+        now: float,
+        details: dict[str, object],
+    ) -> int | None:
+        """An application here sends a payload; returns its key in the store, None where there was no room."""
         bundle = Bundle.create(
-            Eid.ipn(self.config.number, SINK),
+            Eid.ipn(self.config.number, service),
             destination,
             data,
-            CreationTimestamp(stamp, sequence),
+            CreationTimestamp(self.clock.dtn_time(now), self.store.reserve("bundles", "sequence")),
             round(lifetime * 1000),
             service_class=priority,
         )
         details = {
-            "flow": flow,
+            **details,
             "class": priority.name.lower(),
             "source": self.config.name,
             "destination": self.destination(bundle),
             "size": len(data),
             "lifetime": lifetime,
         }
-        self._store(bundle, encode(bundle), None, Step.ACCEPTED, details, now)
+        stored = self._store(bundle, encode(bundle), None, Step.ACCEPTED, details, now)
+        return stored.key if isinstance(stored, Held) else None
 
     def _deliver(self, held: Held, now: float) -> None:
         """A bundle has come to its destination."""
         bundle, _ = decode_from(self.store.load(held.key), 0)
-        if bundle.destination.service == SINK:
+        service = bundle.destination.service
+        if service == SINK or self.receivers.at(service) is not None:
             self._delivered(held, bundle, now)
         else:
             self.local.arrived(held, bundle, now)
 
     def _delivered(self, held: Held, bundle: Bundle, now: float) -> None:
         """The application has it: record that, then let it leave the store."""
-        self._custody.end(held, Step.DELIVERED, now, {"intact": is_intact(bundle.payload)})
+        said = self.receivers.deliver(bundle.destination.service, bundle.payload)
+        if said["intact"]:
+            self._answer(bundle, now)
+        self._custody.end(held, Step.DELIVERED, now, said)
         self.store.confirm_delivery(held.key)
         created = self.clock.from_dtn_time(bundle.timestamp.time_ms)
         self.metrics.latency(held.priority, now - created)
         self.forwarder.release(held)
+
+    def _answer(self, bundle: Bundle, now: float) -> None:
+        """The application's reply, which becomes durable together with the delivery of what it answers."""
+        receiver = self.receivers.at(bundle.destination.service)
+        if receiver is None or receiver.reply is None:
+            return
+        reply, name = receiver.reply, str(bundle.id)
+        self._accept(
+            payload(f"{receiver.flow}.reply/{name}", 0, reply.size),
+            receiver.service,
+            bundle.source,
+            bundle.service_class if reply.service_class is None else ServiceClass[reply.service_class.upper()],
+            bundle.lifetime_ms / 1000 if reply.lifetime is None else reply.lifetime,
+            now,
+            {
+                "flow": f"{receiver.flow}.reply",
+                "answers": name,
+                **({"tenant": receiver.tenant} if receiver.tenant else {}),
+            },
+        )
 
     # Convergence layer events
 
@@ -371,6 +419,8 @@ class BundleAgent:
         for record in list(self.store.iterate(BundleState.FORWARDING, BundleState.QUEUED, *ours)):
             bundle, _ = decode_from(self.store.load(record.key), 0)
             if str(bundle.id) in delivered:
+                # The node ended between the ledger and the commit that a reply belongs to.
+                self._answer(bundle, now)
                 self.store.confirm_delivery(record.key)
                 continue
             held = Held(
@@ -388,6 +438,12 @@ class BundleAgent:
                 self.local.arrived(held, bundle, now, doubtful=bool(record.handler))
             else:
                 self._dispatch(held, now)
+            for source in self.flows:
+                if isinstance(source, BacklogSource) and bundle.source == self._endpoint(source.flow):
+                    source.adopt(held.key)
+
+    def _endpoint(self, flow: FlowConfig) -> Eid:
+        return Eid.ipn(self.config.number, flow.service)
 
     def destination(self, bundle: Bundle) -> str:
         """The node that a bundle goes to, or its endpoint as text where the network has no such node."""

@@ -40,16 +40,55 @@ class NeighbourConfig(_Record):
     convergence: Literal["ltp"] = "ltp"
 
 
+ServiceName = Literal["critical", "expedited", "normal", "bulk"]
+
+
+class TraceItem(_Record):
+    """One bundle of a trace: mission seconds and bytes."""
+
+    time: float
+    size: int = Field(gt=0)
+    service_class: ServiceName
+    destination: str
+
+
 class FlowConfig(_Record):
-    """Bundles that this node generates; times in mission seconds."""
+    """Bundles that this node generates; times in mission seconds.
+
+    Attributes:
+        name: of the flow.
+        destination: node; traces name their own.
+        service: service number of its endpoints here and there.
+        service_class: class of service; traces name their own.
+        tenant: whose it is, for the ledger.
+        size: payload bytes of a bundle; traces name their own.
+        arrivals: `periodic` and `poisson` send every `every`, `trace` as listed, `backlog` as room in the store allows.
+        every: seconds between bursts.
+        burst: bundles that leave together.
+        trace: times and sizes.
+        count: bundles of a backlog.
+        last: payload bytes of its last one.
+        window: bundles of it that wait in the store at most.
+        file: whose content it is; relative to the configuration's folder.
+        lifetime: seconds.
+        start: nothing leaves earlier.
+        stop: nothing leaves later.
+    """
 
     name: str
     destination: str
-    service_class: Literal["critical", "expedited", "normal", "bulk"]
+    service: int = 1
+    service_class: ServiceName
+    tenant: str = ""
     size: int = Field(gt=0)
-    every: float = Field(gt=0)
-    arrivals: Literal["periodic", "poisson"] = "periodic"
+    every: float = Field(default=1.0, gt=0)
+    arrivals: Literal["periodic", "poisson", "trace", "backlog"] = "periodic"
     burst: int = Field(default=1, ge=1)
+    trace: tuple[TraceItem, ...] = ()
+    count: int = Field(default=0, ge=0)
+    last: int = Field(default=0, ge=0)
+    window: int = Field(default=16, ge=1)
+    file: Path | None = None
     lifetime: float = Field(gt=0)
     start: float = 0.0
     stop: float
@@ -58,6 +97,48 @@ class FlowConfig(_Record):
     def priority(self) -> ServiceClass:
         """Its class of service."""
         return ServiceClass[self.service_class.upper()]
+
+
+class ReplyConfig(_Record):
+    """What an application answers each bundle with; without a class or a lifetime, those of the request."""
+
+    size: int = Field(gt=0)
+    service_class: ServiceName | None = None
+    lifetime: float | None = None
+
+
+class FileConfig(_Record):
+    """A file that an application puts together from the bundles that carry it.
+
+    Attributes:
+        name: of the file.
+        size: bytes.
+        part: bytes in each bundle but the last.
+        sha256: of the content, hexadecimal.
+    """
+
+    name: str
+    size: int = Field(gt=0)
+    part: int = Field(gt=0)
+    sha256: str
+
+
+class ReceiverConfig(_Record):
+    """An application on this node.
+
+    Attributes:
+        service: service number at which it takes bundles.
+        flow: whose bundles they are.
+        tenant: whose it is, for the ledger.
+        reply: what it answers with.
+        file: what it puts together.
+    """
+
+    service: int
+    flow: str
+    tenant: str = ""
+    reply: ReplyConfig | None = None
+    file: FileConfig | None = None
 
 
 class NodeConfig(_Record):
@@ -80,6 +161,8 @@ class NodeConfig(_Record):
         hiccup: host seconds that a process of this network may be late; LTP's timers allow for it.
         overhead: bytes that lower layers add to a segment.
         applications: how applications reach the node.
+        flows: traffic that it generates.
+        receivers: applications besides the sink at service number 1.
     """
 
     name: str
@@ -100,6 +183,7 @@ class NodeConfig(_Record):
     overhead: int = Field(default=42, ge=0)
     flows: tuple[FlowConfig, ...] = ()
     applications: ApplicationsConfig = ApplicationsConfig()
+    receivers: tuple[ReceiverConfig, ...] = ()
 
 
 def load_config(path: Path) -> NodeConfig:

@@ -34,6 +34,7 @@ class NodeDaemon:
 
     def __init__(self, config: NodeConfig, folder: Path) -> None:
         self._config = config
+        self._folder = folder
         self._state = config.state or folder
         self._plan = read_plan(folder / config.plan)
         self._loop = asyncio.get_running_loop()
@@ -68,10 +69,23 @@ class NodeDaemon:
                 await web_runner.cleanup()
 
     def _start(self, clock: ClockConfig) -> None:
-        config = self._config.model_copy(update={"clock": clock})
+        flows = tuple(
+            flow if flow.file is None else flow.model_copy(update={"file": self._folder / flow.file})
+            for flow in self._config.flows
+        )
+        config = self._config.model_copy(update={"clock": clock, "flows": flows})
         delivered = (r.bundle for r in read_ledgers([self._ledger_file]) if r.step == Step.DELIVERED)
         now = (self._loop.time() - clock.origin) * clock.rate
-        agent = BundleAgent(config, self._plan, self._store, self._ledger, self._metrics, now, delivered)
+        agent = BundleAgent(
+            config,
+            self._plan,
+            self._store,
+            self._ledger,
+            self._metrics,
+            now,
+            delivered,
+            folder=self._state / "delivered",
+        )
         self._runner = NodeRunner(agent, self._transport, self._loop)
         self._transport.open(self._runner.receive, self._runner.pump)
         self._runner.start()

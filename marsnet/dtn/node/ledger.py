@@ -44,8 +44,9 @@ class Record(NamedTuple):
         node: where.
         step: what.
         bundle: bundle id as text.
-        details: `flow`, `class`, `source`, `destination`, `size`, `lifetime` with ACCEPTED; `peer` with RECEIVED,
-            COPIED and FORWARDED; `reason` with DROPPED and REFUSED; `intact` with DELIVERED.
+        details: `flow`, `class`, `source`, `destination`, `size`, `lifetime` with ACCEPTED, and `tenant` and `answers`
+            (the id of the request) where they apply; `peer` with RECEIVED, COPIED and FORWARDED; `reason` with DROPPED
+            and REFUSED; `intact` with DELIVERED, and `file` with the part that completed one.
     """
 
     time: float

@@ -8,15 +8,39 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
+from marsnet.dtn.bpv7 import ServiceClass
 from marsnet.dtn.node.config import FlowConfig
 
 _DIGEST = 16
+_BACK_OFF = 60.0
+"""Mission seconds before a backlog tries again that the store had no room for."""
+
+
+class Offered(NamedTuple):
+    """A bundle that is to leave.
+
+    Attributes:
+        number: its running number in the flow.
+        size: payload bytes.
+        priority: class of service.
+        destination: node.
+    """
+
+    number: int
+    size: int
+    priority: ServiceClass
+    destination: str
 
 
 def departures(flow: FlowConfig, seed: int) -> Iterator[float]:
     """Mission times, in order, at which a flow sends a burst."""
+    if flow.arrivals == "trace":
+        yield from (item.time for item in flow.trace if item.time < flow.stop)
+        return
     generator = random.Random(f"{seed}/{flow.name}")
     time = flow.start
     if flow.arrivals == "poisson":
@@ -31,15 +55,53 @@ def payload(flow: str, index: int, size: int) -> bytes:
     if size <= _DIGEST:
         return hashlib.shake_128(f"{flow}/{index}".encode()).digest(size)
     block = hashlib.shake_128(f"{flow}/{index}".encode()).digest(min(size - _DIGEST, 1024))
-    body = (block * math.ceil((size - _DIGEST) / len(block)))[: size - _DIGEST]
+    return sealed((block * math.ceil((size - _DIGEST) / len(block)))[: size - _DIGEST])
+
+
+def sealed(body: bytes) -> bytes:
+    """A payload around some octets: their digest, and they."""
     return hashlib.blake2b(body, digest_size=_DIGEST).digest() + body
 
 
 def is_intact(data: bytes) -> bool:
-    """Whether a payload made by `payload` is what it was. Payloads too short for a digest count as intact."""
+    """Whether a payload made by `payload` or `sealed` is what it was. Those too short for a digest count as intact."""
     if len(data) <= _DIGEST:
         return True
     return hashlib.blake2b(data[_DIGEST:], digest_size=_DIGEST).digest() == data[:_DIGEST]
+
+
+def file_part(path: Path, index: int, size: int) -> bytes:
+    """The payload that carries a part of a file: digest, number of the part in 4 octets, content."""
+    with path.open("rb") as file:
+        file.seek(index * size)
+        return sealed(index.to_bytes(4, "big") + file.read(size))
+
+
+def opened(data: bytes) -> tuple[int, bytes]:
+    """Number and content of what `file_part` made."""
+    return int.from_bytes(data[_DIGEST : _DIGEST + 4], "big"), data[_DIGEST + 4 :]
+
+
+class Source(Protocol):
+    """Where the bundles of a flow come from.
+
+    Attributes:
+        flow: what it sends.
+        index: running number of the next bundle, which is kept durably.
+    """
+
+    flow: FlowConfig
+    index: int
+
+    @property
+    def next_time(self) -> float | None:
+        """Mission time of the next bundle; None while there is none."""
+
+    def take(self, now: float) -> list[Offered]:
+        """The bundles that are due by `now`, in order."""
+
+    def stored(self, offered: Offered, key: int | None, now: float) -> bool:
+        """A bundle has that key in the store, or found no room; whether the next one is to be tried."""
 
 
 class TrafficSource:
@@ -63,14 +125,72 @@ class TrafficSource:
         """Mission time of the next burst; None when the flow has ended."""
         return self._next
 
-    def take(self, now: float) -> list[int]:
-        """The running numbers of the bundles that are due by `now`, in order."""
-        due: list[int] = []
+    def take(self, now: float) -> list[Offered]:
+        """The bundles that are due by `now`, in order."""
+        due: list[Offered] = []
         while self._next is not None and self._next <= now:
-            due.extend(range(self.index, self.index + self.flow.burst))
+            due += [self._offered(index) for index in range(self.index, self.index + self.flow.burst)]
             self._step()
         return due
+
+    def stored(self, offered: Offered, key: int | None, now: float) -> bool:
+        """What found no room is refused, and gone; the next one is tried."""
+        return True
+
+    def _offered(self, index: int) -> Offered:
+        flow = self.flow
+        if flow.arrivals != "trace":
+            return Offered(index, flow.size, flow.priority, flow.destination)
+        item = flow.trace[index]
+        return Offered(index, item.size, ServiceClass[item.service_class.upper()], item.destination)
 
     def _step(self) -> None:
         self.index += self.flow.burst
         self._next = next(self._times, None)
+
+
+class BacklogSource:
+    """A volume that is to go: as many of its bundles as the window allows wait in the store, the rest here.
+
+    Attributes:
+        flow: what it sends.
+        index: running number of the next bundle.
+    """
+
+    def __init__(self, flow: FlowConfig, index: int, now: float, holds: Callable[[int], bool]) -> None:
+        """Start at bundle `index`; `holds` tells whether the store still has the bundle of a key."""
+        self.flow, self.index = flow, index
+        self._not_before = max(flow.start, now)
+        self._holds = holds
+        self._keys: set[int] = set()
+
+    def adopt(self, key: int) -> None:
+        """A bundle of this flow was in the store when the node started."""
+        self._keys.add(key)
+
+    @property
+    def next_time(self) -> float | None:
+        """When there is room, and something left."""
+        return self._not_before if self.index < self.flow.count and self._room() else None
+
+    def take(self, now: float) -> list[Offered]:
+        """As many as there is room for."""
+        flow = self.flow
+        last = min(self.index + self._room(), flow.count)
+        return [
+            Offered(i, flow.last if i == flow.count - 1 else flow.size, flow.priority, flow.destination)
+            for i in range(self.index, last)
+        ]
+
+    def stored(self, offered: Offered, key: int | None, now: float) -> bool:
+        """Go on behind what was stored; wait a while when the store is full."""
+        if key is None:
+            self._not_before = now + _BACK_OFF
+            return False
+        self._keys.add(key)
+        self.index = offered.number + 1
+        return True
+
+    def _room(self) -> int:
+        self._keys = {key for key in self._keys if self._holds(key)}
+        return max(0, self.flow.window - len(self._keys))

@@ -11,7 +11,8 @@ import pytest
 from marsnet.dtn.node.ledger import Record, Step
 from marsnet.model.scenario import Scenario
 from marsnet.plan.types import Contact, ContactPlan, Range
-from marsnet.runs.judge import judge, percentile
+from marsnet.runs.findings import percentile
+from marsnet.runs.judge import judge
 from marsnet.runs.lives import LightTimes, ledger_hash, lives
 from marsnet.worlds.spec import Frames, Incident, Outcome, RunSpec
 
@@ -50,7 +51,11 @@ def verdict_of(requirement: dict[str, Any], records: list[Record], **changes: An
     incidents = changes.pop("incidents", ())
     spec = RunSpec(scenario, None, PLAN, incidents, 1, 1.0, Path())  # type: ignore[arg-type]
     outcome = Outcome(
-        **({"world": "virtual", "records": records, "stored": {}, "frames": [], "elapsed": 1000.0} | changes)
+        **(
+            {"world": "virtual", "records": records, "stored": {}, "frames": [], "elapsed": 1000.0}
+            | {"incidents": incidents}
+            | changes
+        )
     )
     judgement = judge(spec, outcome)
     return judgement.findings[0].passed, judgement.findings[0].measured

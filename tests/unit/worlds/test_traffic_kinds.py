@@ -1,0 +1,128 @@
+"""Every kind of traffic, from the file to the verdict, in the virtual world."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from marsnet.dtn.node.ledger import Step
+from marsnet.runs.judge import Judgement, judge
+from marsnet.runs.prepare import prepare
+from marsnet.worlds.spec import Outcome
+from marsnet.worlds.virtual import run_virtual
+
+ROOT = Path(__file__).resolve().parents[3]
+COMMON = {"lifetime": "24 h", "class": "normal"}
+FLOWS: list[dict[str, Any]] = [
+    {**COMMON, "name": "backlog", "source": "habitat", "destination": "mcc", "volume": "2.05 MB", "size": "100 kB",
+     "window": 4, "start": "10 min", "class": "bulk"},
+    {**COMMON, "name": "panorama", "source": "habitat", "destination": "mcc", "file": "panorama.bin", "size": "64 kB"},
+    {**COMMON, "name": "listed", "source": "habitat", "destination": "mcc", "trace": "listed.csv", "start": "1 h"},
+    {**COMMON, "name": "commands", "source": "mcc", "destination": "habitat", "size": "500 B", "every": "30 min",
+     "stop": "3 h", "class": "critical", "tenant": "crew", "reply": {"size": "200 B", "class": "expedited"}},
+]  # fmt: skip
+MORNING = {
+    "marsnet": "scenario/1", "name": "kinds", "topology": str(ROOT / "topologies" / "first_light.yaml"),
+    "start": "2026-10-01T10:00:00Z", "duration": "6 h", "traffic": FLOWS,
+    "requirements": [
+        {"kind": "nothing_lost"},
+        {"kind": "delivery", "at_least": "100 %"},
+        {"kind": "completion", "flow": "backlog", "within": "3 h"},
+        {"kind": "completion", "flow": "panorama", "within": "3 h"},
+        {"kind": "round_trip", "flow": "commands", "percentile": "100 %", "beyond_light_time": "5 min"},
+        {"kind": "delivery", "tenant": "crew", "at_least": "100 %"},
+        {"kind": "delivery", "flow": "commands.reply", "at_least": "100 %"},
+        {"kind": "storage", "node": "habitat", "at_most": "800 kB"},
+    ],
+}  # fmt: skip
+
+
+def play(folder: Path, **changes: Any) -> tuple[Outcome, Judgement]:
+    (folder / "panorama.bin").write_bytes(bytes(i * i % 251 for i in range(300_001)))
+    (folder / "listed.csv").write_text(
+        "time,size,class,destination\n0 s,3 kB,,\n20 min,5 kB,critical,rover\n20 min,7 kB,bulk,mcc\n"
+    )
+    with (folder / "scenario.yaml").open("w") as stream:
+        YAML().dump(MORNING | changes, stream)
+    spec = prepare(folder / "scenario.yaml", folder)
+    outcome = run_virtual(spec)
+    return outcome, judge(spec, outcome)
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Judgement, Path]:
+    folder = tmp_path_factory.mktemp("kinds")
+    return *play(folder), folder
+
+
+def test_everything_arrives(played: tuple[Outcome, Judgement, Path]) -> None:
+    _, verdict, _ = played
+    assert verdict.passed, [f for f in verdict.findings if not f.passed]
+    counts = {name: sum(life.flow == name for life in verdict.lives.values()) for name in ("backlog", "commands")}
+    assert counts == {"backlog": 21, "commands": 6}
+
+
+def test_a_delivered_file_is_the_one_that_was_sent(played: tuple[Outcome, Judgement, Path]) -> None:
+    _, verdict, folder = played
+    delivered = folder / "nodes" / "mcc" / "delivered" / "panorama" / "panorama.bin"
+    assert delivered.read_bytes() == (folder / "panorama.bin").read_bytes()
+    assert [life.file for life in verdict.lives.values() if life.file] == ["panorama.bin"]
+    assert {p.name for p in delivered.parent.iterdir()} == {"panorama.bin"}
+
+
+def test_a_backlog_waits_outside_of_the_store(played: tuple[Outcome, Judgement, Path]) -> None:
+    outcome, verdict, _ = played
+    inside = most = 0
+    for record in sorted(outcome.records, key=lambda r: r.time):
+        life = verdict.lives.get(record.bundle)
+        if life is not None and life.flow == "backlog" and record.node == "habitat":
+            inside += (record.step == Step.ACCEPTED) - (record.step == Step.FORWARDED)
+            most = max(most, inside)
+    assert most == 4
+    assert sum(life.size for life in verdict.lives.values() if life.flow == "backlog") == 2_050_000
+
+
+def test_a_trace_says_time_size_class_and_destination(played: tuple[Outcome, Judgement, Path]) -> None:
+    lives = [life for life in played[1].lives.values() if life.flow == "listed"]
+    assert [(life.created, life.size, life.service_class, life.destination) for life in lives] == [
+        (3600.0, 3000, "normal", "mcc"),
+        (4800.0, 5000, "critical", "rover"),
+        (4800.0, 7000, "bulk", "mcc"),
+    ]
+
+
+def test_a_reply_names_what_it_answers_and_whose_it_is(played: tuple[Outcome, Judgement, Path]) -> None:
+    lives = played[1].lives
+    replies = [life for life in lives.values() if life.flow == "commands.reply"]
+    assert {life.answers for life in replies} == {b for b, life in lives.items() if life.flow == "commands"}
+    assert {(life.source, life.destination, life.service_class, life.size, life.tenant) for life in replies} == {
+        ("habitat", "mcc", "expedited", 200, "crew")
+    }
+    assert all(life.created == lives[life.answers].delivered for life in replies)
+
+
+@pytest.mark.parametrize("node", ["habitat", "mcc"])
+def test_no_kind_of_traffic_minds_a_crash(tmp_path: Path, node: str) -> None:
+    times = ("1 min", "42 min", "79 min", "2 h")
+    crashes = [{"kind": "node_crash", "node": node, "at": at, "duration": "3 min"} for at in times]
+    _, verdict = play(tmp_path, faults=crashes)
+    named = {f.name: f for f in verdict.findings}
+    assert named["nothing accepted is lost"].passed, named
+    assert named["completion of backlog"].passed
+    assert named["completion of panorama"].passed
+    requests = {b for b, life in verdict.lives.items() if life.flow == "commands"}
+    assert {life.answers for life in verdict.lives.values() if life.answers} == requests
+    assert sum(life.flow == "backlog" for life in verdict.lives.values()) == 21
+
+
+def test_requirements_on_traffic_can_fail(tmp_path: Path) -> None:
+    outage = {"kind": "node_silent", "node": "areo", "at": "20 min", "duration": "5 h"}
+    _, verdict = play(tmp_path, faults=[outage])
+    failed = {f.name for f in verdict.findings if not f.passed}
+    assert {
+        "completion of backlog", "round trip of commands, 100th percentile", "delivery of crew",
+        "delivery of commands.reply",
+    } <= failed  # fmt: skip
