@@ -332,7 +332,7 @@ class Aap2Session:
         elif kind == "link" and self._state is _State.ACTIVE:
             self._owe(LinkChange())
         else:
-            self._reject(f"a {kind or 'nameless'} message is out of place")
+            self._reject(f"{kind or 'empty'} message out of place")
 
     def _payload(self) -> bool:
         adu, size = self._adu, self._adu.payload_length

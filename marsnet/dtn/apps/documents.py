@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 ClassName = Literal["critical", "expedited", "normal", "bulk"]
 FlagName = Literal[
@@ -243,3 +243,35 @@ class Keys(Document):
     """The keys that the node has."""
 
     keys: tuple[KeyName, ...]
+
+
+class Endpoints(Document):
+    """Endpoints of this node."""
+
+    endpoints: tuple[Endpoint, ...]
+
+
+class Neighbours(Document):
+    """Who can be reached in one hop."""
+
+    neighbours: tuple[Neighbour, ...]
+
+
+class StreamAnswer(Document):
+    """What a client of a stream sends: one of the two, a bundle ID."""
+
+    acknowledge: str | None = None
+    release: str | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> StreamAnswer:
+        if (self.acknowledge is None) == (self.release is None):
+            raise ValueError("give either 'acknowledge' or 'release'")
+        return self
+
+
+class StreamDone(Document):
+    """What a client of a stream is told about its answer."""
+
+    acknowledged: str | None = None
+    released: str | None = None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from enum import IntFlag
 from typing import NamedTuple
 
 from marsnet.dtn.bpv7 import cbor
 from marsnet.dtn.bpv7.eid import Eid
+from marsnet.dtn.bpv7.errors import BundleError, Malformation
+
+_ID = re.compile(r"(.+)/([0-9]{1,20})-([0-9]{1,20})(?:@([0-9]{1,20})\+([0-9]{1,20}))?")
 
 
 class BundleFlags(IntFlag):
@@ -67,6 +71,22 @@ class BundleId(NamedTuple):
     def __str__(self) -> str:
         part = "" if self.fragment_offset is None else f"@{self.fragment_offset}+{self.payload_length}"
         return f"{self.source}/{self.timestamp.time_ms}-{self.timestamp.sequence}{part}"
+
+    @staticmethod
+    def parse(text: str) -> BundleId:
+        """The ID that `str` wrote.
+
+        Raises:
+            BundleError: it is none.
+        """
+        match = _ID.fullmatch(text)
+        if match is None:
+            raise BundleError(Malformation.VALUE, f"{text[:80]!r} is no bundle ID; write it as ipn:1.5/812000000000-3")
+        source, time, sequence, offset, length = match.groups()
+        stamp = CreationTimestamp(int(time), int(sequence))
+        if offset is None:
+            return BundleId(Eid.parse(source), stamp)
+        return BundleId(Eid.parse(source), stamp, int(offset), int(length))
 
     @property
     def key(self) -> bytes:

@@ -124,12 +124,19 @@ class PlanPeer(WindowedPeer):
     """The neighbour `peer` of `node` as a contact plan describes the two directions between them."""
 
     def __init__(self, plan: ContactPlan, node: str, peer: str, *, mtu: int = 1400) -> None:
-        self._plan, self._pair = plan, (node, peer)
+        self._pair = (node, peer)
+        self._mtu = mtu
+        self.load(plan)
+
+    def load(self, plan: ContactPlan) -> None:
+        """Take another plan; an engine that uses this peer is told by `plan_changed`."""
+        node, peer = self._pair
+        self._plan = plan
         super().__init__(
             ((c.start, c.end, c.rate) for c in plan.between(node, peer)),
             [(c.start, c.end) for c in plan.between(peer, node)],
             owlt=math.nan,
-            mtu=mtu,
+            mtu=self._mtu,
         )
 
     def owlt(self, now: float) -> float:

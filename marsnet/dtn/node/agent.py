@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from marsnet.clock import MissionClock
+from marsnet.dtn.apps.submission import Done, Submission, SubmissionError
 from marsnet.dtn.bpv7 import (
     Bundle,
     BundleError,
@@ -121,6 +122,33 @@ class BundleAgent:
                 break
             for layer in self.layers:
                 layer.advance(now)
+
+    def update_plan(self, plan: ContactPlan, now: float) -> None:
+        """Take another contact plan from now on.
+
+        Raises:
+            InputError: a contact of it has no range, or a range is impossible; the plan before stays.
+        """
+        self.forwarder.update(plan, now)
+        self.ltp.engine.plan_changed(now)
+        self._names.update({number: name for name, number in plan.nodes.items()})
+
+    def submit(self, submission: Submission, now: float, done: Done) -> None:
+        """Make a bundle for an application; `done` is told when it is durable, or that it is not accepted.
+
+        Raises:
+            BundleError: the bundle would break a rule of RFC 9171.
+        """
+        try:
+            self.local.submit(submission, now, done)
+        except StorageFullError as error:
+            self._custody.lose(error, now)
+            done(SubmissionError(str(error)))
+
+    def act(self, action: Callable[[float], object], now: float) -> None:
+        """Do something to the mailboxes; `advance` afterwards makes it durable."""
+        self._unless_full(action, now)
+        self._custody.touch()
 
     def _unless_full(self, act: Callable[[float], object], now: float) -> bool:
         """Do one thing; returns whether it says that there is more to do. A full disk undoes what came in meanwhile."""
@@ -358,7 +386,7 @@ class BundleAgent:
             return False
         for held in fresh:
             self.local.durable(held)
-        self.local.applications.committed(now)
+        self.local.committed(now)
         for held in fresh:
             self._dispatch(held, now)
         return True

@@ -59,8 +59,20 @@ class Contacts:
         """Neighbours that do not answer: when to try again, and how long to wait after that."""
         self._answers: list[tuple[float, str]] = []
         """When the last answers over a contact that has closed must have come, and from whom."""
-        boundaries = {t for c in plan.contacts if c.source == node for t in (c.start, c.end)}
-        self._boundaries = sorted((t for t in boundaries if t > now), reverse=True)
+        self._node = node
+        self._boundaries = self._ahead(plan, now)
+
+    def _ahead(self, plan: ContactPlan, now: float) -> list[float]:
+        """Mission times of what is to come of this node's contacts, the last one first."""
+        boundaries = {t for c in plan.contacts if c.source == self._node for t in (c.start, c.end)}
+        return sorted((t for t in boundaries if t > now), reverse=True)
+
+    def update(self, plan: ContactPlan, now: float) -> None:
+        """Take another plan: the next `advance` tells what it has opened and closed."""
+        for model in self.models.values():
+            if isinstance(model, PlanPeer):
+                model.load(plan)
+        self._boundaries = [*self._ahead(plan, now), now]
 
     def is_open(self, neighbour: str, now: float) -> bool:
         """Whether bundles can be sent to it, by plan or by chance."""

@@ -1,8 +1,9 @@
 """A bundle node as a process: sockets, store and ledger around the agent, and an HTTP interface for its operator.
 
-GET  /metrics   Prometheus
-GET  /status    what the node holds, as JSON
+GET  /status    figures of the process, as JSON
 PUT  /clock     {"epoch", "rate", "origin"}: start on this mission clock, if the configuration gave none
+
+What else there is, for applications and operators, says `/openapi.json`.
 """
 
 from __future__ import annotations
@@ -12,31 +13,40 @@ import gc
 import json
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 from pydantic import ValidationError
 
+from marsnet.dtn.apps.api import NodeApi
 from marsnet.dtn.node.agent import BundleAgent
 from marsnet.dtn.node.config import ClockConfig, NodeConfig
+from marsnet.dtn.node.gateway import Gateway
 from marsnet.dtn.node.ledger import FileLedger, Step, read_ledgers
 from marsnet.dtn.node.metrics import NodeMetrics
 from marsnet.dtn.node.runner import NodeRunner
 from marsnet.dtn.node.udp import UdpTransport
 from marsnet.dtn.store import BundleStore
-from marsnet.plan.files import read_plan
+from marsnet.plan.files import read_plan, write_plan
+from marsnet.plan.types import ContactPlan
+
+if TYPE_CHECKING:
+    from marsnet.dtn.apps.aap2_server import Aap2Server
 
 
 class NodeDaemon:
     """One node from start to SIGTERM.
 
-    A clock that came over HTTP is kept in the state directory, so that a node that was killed goes on by itself.
+    A clock and a plan that came over HTTP are kept in the state directory, so that a node that was killed goes on by
+    itself.
     """
 
     def __init__(self, config: NodeConfig, folder: Path) -> None:
         self._config = config
         self._folder = folder
         self._state = config.state or folder
-        self._plan = read_plan(folder / config.plan)
+        kept = self._kept_plan
+        self._plan = read_plan(kept if kept.exists() else folder / config.plan)
         self._loop = asyncio.get_running_loop()
         self._metrics = NodeMetrics(config.name)
         self._transport = UdpTransport(config, self._loop)
@@ -44,6 +54,8 @@ class NodeDaemon:
         self._ledger_file = config.ledger or self._state / "ledger.jsonl"
         self._ledger = FileLedger(self._ledger_file)
         self._runner: NodeRunner | None = None
+        self._gateway: Gateway | None = None
+        self._aap2: Aap2Server | None = None
         self._ended = asyncio.Event()
 
     async def run(self) -> None:
@@ -53,13 +65,15 @@ class NodeDaemon:
         web_runner = await self._serve()
         clock = self._config.clock or self._kept_clock()
         if clock is not None:
-            self._start(clock)
+            await self._start(clock)
         print(f"node {self._config.name} ready", flush=True)
         gc.collect()
         gc.freeze()
         try:
             await self._ended.wait()
         finally:
+            if self._aap2 is not None:
+                await self._aap2.close()
             if self._runner is not None:
                 self._runner.stop()
             self._transport.close()
@@ -68,7 +82,7 @@ class NodeDaemon:
             if web_runner is not None:
                 await web_runner.cleanup()
 
-    def _start(self, clock: ClockConfig) -> None:
+    async def _start(self, clock: ClockConfig) -> None:
         flows = tuple(
             flow if flow.file is None else flow.model_copy(update={"file": self._folder / flow.file})
             for flow in self._config.flows
@@ -88,7 +102,26 @@ class NodeDaemon:
         )
         self._runner = NodeRunner(agent, self._transport, self._loop)
         self._transport.open(self._runner.receive, self._runner.pump)
+        self._gateway = Gateway(self._runner, self._plan, self._loop, self._keep_plan)
         self._runner.start()
+        await self._open_aap2(self._gateway)
+
+    async def _open_aap2(self, gateway: Gateway) -> None:
+        wish = self._config.applications.aap2
+        if wish.socket is None and wish.tcp is None:
+            return
+        # Few nodes speak it, and protobuf takes its time to be imported.
+        from marsnet.dtn.apps.aap2_server import Aap2Server  # noqa: PLC0415
+
+        self._aap2 = Aap2Server(wish, self._folder, gateway)
+        await self._aap2.open()
+
+    @property
+    def _kept_plan(self) -> Path:
+        return self._state / "plan.set.json"
+
+    def _keep_plan(self, plan: ContactPlan) -> None:
+        write_plan(plan, self._kept_plan)
 
     @property
     def _clock_file(self) -> Path:
@@ -103,22 +136,19 @@ class NodeDaemon:
     async def _serve(self) -> web.AppRunner | None:
         if self._config.metrics is None:
             return None
-        app = web.Application()
+        api = NodeApi(self._config.applications, self._folder, lambda: self._gateway, self._metrics.exposition)
+        app = api.application()
         app.add_routes(
             [
-                web.get("/metrics", self._get_metrics),
                 web.get("/status", self._get_status),
                 web.put("/clock", self._put_clock),
             ]
         )
-        runner = web.AppRunner(app, access_log=None)
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
         await runner.setup()
         address, port = self._config.metrics
         await web.TCPSite(runner, address, port).start()
         return runner
-
-    async def _get_metrics(self, request: web.Request) -> web.Response:
-        return web.Response(body=self._metrics.exposition(), content_type="text/plain", charset="utf-8")
 
     async def _get_status(self, request: web.Request) -> web.Response:
         usage = self._store.usage
@@ -150,7 +180,7 @@ class NodeDaemon:
         fresh = self._clock_file.with_suffix(".new")
         fresh.write_text(clock.model_dump_json(), encoding="utf-8")
         fresh.replace(self._clock_file)
-        self._start(clock)
+        await self._start(clock)
         return web.json_response({"running": True})
 
 

@@ -10,6 +10,7 @@ from marsnet.dtn.node.contacts import FIRST_RETRY, Contacts
 from marsnet.dtn.node.layer import Layer
 from marsnet.dtn.node.queues import ClassQueue, Held, Leg
 from marsnet.dtn.routing import Booking, Router, RouteRequest
+from marsnet.plan.types import ContactPlan
 
 Fetch = Callable[[Leg, float], bytes | None]
 """The octets of a bundle as they leave now for the leg's neighbour; None when it must not leave."""
@@ -214,6 +215,13 @@ class Forwarder:
         self.retry_limbo(now)
 
     # Contacts
+
+    def update(self, plan: ContactPlan, now: float) -> None:
+        """Take another plan: what it gives no way any more is routed again, and what had none may have one."""
+        void = self.router.update(plan, now)
+        self.contacts.update(plan, now)
+        self.displace(void, now)
+        self.retry_limbo(now)
 
     def advance(self, now: float) -> None:
         """Do what contacts ask for that have opened or closed by `now`."""

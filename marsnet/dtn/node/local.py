@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from marsnet.dtn.apps.registry import Applications, Parcel
@@ -64,6 +65,7 @@ class LocalTraffic:
         self.echo = echo
         self._agent, self._keep, self._discard, self._end = agent, keep, discard, end
         self._waiting: dict[int, tuple[Done, Bundle]] = {}
+        self._after: list[Callable[[], None]] = []
 
     # Bundles that begin here
 
@@ -114,6 +116,17 @@ class LocalTraffic:
         """A bundle that came in was lost before it was durable."""
         if (waiting := self._waiting.pop(held.key, None)) is not None:
             waiting[0](SubmissionError("the disk is full; free space on it"))
+
+    def committed(self, now: float) -> None:
+        """What was done is durable: hand over what is due, and tell who waits for that."""
+        self.applications.committed(now)
+        after, self._after = self._after, []
+        for tell in after:
+            tell()
+
+    def when_durable(self, tell: Callable[[], None]) -> None:
+        """Call something after the next commit."""
+        self._after.append(tell)
 
     # Bundles that end here
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from marsnet.dtn.bpv7 import ServiceClass
@@ -20,11 +21,16 @@ class NodeRunner:
     """Feeds an agent with datagrams and the passing of time.
 
     The loop's `time()` is the CLOCK_MONOTONIC of the agent's mission clock (or virtual seconds in its place).
+
+    Attributes:
+        agent: the node.
+        listeners: called whenever it has acted.
     """
 
     def __init__(self, agent: BundleAgent, transport: Transport, loop: asyncio.AbstractEventLoop) -> None:
         self.agent = agent
         self._transport, self._loop = transport, loop
+        self.listeners: list[Callable[[], None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
 
@@ -51,6 +57,8 @@ class NodeRunner:
         agent.advance(now)
         for neighbour, datagram, service_class in agent.take_datagrams():
             self._transport.send(neighbour, datagram, service_class)
+        for listener in self.listeners:
+            listener()
         deadline = agent.next_deadline(now)
         when = None if deadline is None else agent.clock.to_monotonic(deadline)
         if self._timer is not None:

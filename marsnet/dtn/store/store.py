@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -308,6 +308,15 @@ class BundleStore:
                     if len(rows) < page:
                         break
                     after = rows[-1][0]
+
+    def page(self, after: int, limit: int, states: Iterable[BundleState] = tuple(BundleState)) -> list[BundleRecord]:
+        """Bundles in some states by key, from the first one beyond `after`."""
+        wanted = ", ".join(str(state.value) for state in states)
+        rows = self._db.read(
+            f"SELECT {COLUMNS} FROM bundles WHERE key > ? AND state IN ({wanted}) ORDER BY key LIMIT ?",  # noqa: S608
+            (after, limit),
+        )
+        return [record_of(row) for row in rows]
 
     # Duplicates and delivery
 
