@@ -11,12 +11,13 @@ from typing import Any, Literal
 from marsnet.dtn.node.ledger import Record
 from marsnet.errors import EnvironmentLacksError
 from marsnet.plan.files import write_plan
-from marsnet.runs.finished import LEDGER, METRICS, PLAN, STORED, write_stored
-from marsnet.runs.judge import Judgement, judge
+from marsnet.runs.finished import LEDGER, METRICS, PLAN, REPORT, STORED, write_stored
+from marsnet.runs.judge import Finding, Judgement, excess, judge
+from marsnet.runs.lives import Life
 from marsnet.runs.openmetrics import write_openmetrics
 from marsnet.runs.prepare import prepare
 from marsnet.runs.report import write_report
-from marsnet.runs.verdict import verdict, write_verdict
+from marsnet.runs.verdict import conclusion, verdict, write_verdict
 from marsnet.worlds.machine import detect
 from marsnet.worlds.spec import EmulatedOptions, Outcome, Progress, RunSpec
 from marsnet.worlds.virtual import run_virtual
@@ -24,7 +25,7 @@ from marsnet.worlds.virtual import run_virtual
 World = Literal["emulated", "virtual"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A finished run.
 
@@ -40,12 +41,92 @@ class Run:
     judgement: Judgement
     verdict: dict[str, Any]
 
+    def __repr__(self) -> str:
+        spec = self.spec
+        return (
+            f"<Run of {spec.scenario.name}, {self.outcome.world}, seed {spec.seed}: {conclusion(self.verdict).plain}>"
+        )
+
     @property
     def exit_code(self) -> int:
         """0 passed, 1 a requirement failed, 3 invalid."""
-        if not self.judgement.valid:
+        if not self.valid:
             return 3
         return 0 if self.judgement.passed else 1
+
+    @property
+    def valid(self) -> bool:
+        """Whether the run can be trusted."""
+        return self.judgement.valid
+
+    @property
+    def passed(self) -> bool:
+        """Whether the run can be trusted and every requirement holds."""
+        return self.judgement.passed and self.judgement.valid
+
+    @property
+    def requirements(self) -> dict[str, Finding]:
+        """What was measured for each requirement, by its name."""
+        return {finding.name: finding for finding in self.judgement.findings}
+
+    @property
+    def lives(self) -> dict[str, Life]:
+        """Every accepted bundle's life, by bundle id."""
+        return self.judgement.lives
+
+    @property
+    def ledger_hash(self) -> str:
+        """SHA-256 of all records of all nodes."""
+        return str(self.verdict["ledger_hash"])
+
+    def latencies(self, service_class: str | None = None, *, flow: str | None = None) -> list[float]:
+        """Mission seconds from creation to delivery of the bundles of a class or a flow that were delivered."""
+        return [x.delivered - x.created for x in self._chosen(service_class, flow) if x.delivered is not None]
+
+    def bundles(self, service_class: str | None = None, *, flow: str | None = None) -> list[dict[str, Any]]:
+        """One record for each accepted bundle of a class or a flow, as a table wants it.
+
+        Times are mission seconds; `delivered`, `latency` and `beyond_light_time` are None where it was not delivered.
+        `way` names the nodes whose stores took it, in order.
+        """
+        return [
+            {
+                "bundle": life.bundle,
+                "flow": life.flow,
+                "class": life.service_class,
+                "source": life.source,
+                "destination": life.destination,
+                "size": life.size,
+                "created": life.created,
+                "delivered": life.delivered,
+                "latency": None if life.delivered is None else life.delivered - life.created,
+                "light_time": self.judgement.light.between(life.source, life.destination, life.created),
+                "beyond_light_time": None if life.delivered is None else excess(life, self.judgement.light),
+                "fate": life.fate,
+                "way": [node for node, _ in life.hops],
+            }
+            for life in self._chosen(service_class, flow)
+        ]
+
+    def told(self) -> str:
+        """The verdict as text: each requirement with what was measured, then the word."""
+        lines = [
+            f"{'pass' if f.passed else 'FAIL'} {f.name}: {f.measured} (required: {f.required})"
+            for f in self.judgement.findings
+        ]
+        return "\n".join([*lines, conclusion(self.verdict).plain])
+
+    def assert_passed(self) -> None:
+        """Raise AssertionError with the verdict as text, unless the run passed."""
+        if not self.passed:
+            raise AssertionError(f"{self.spec.scenario.name}, seed {self.spec.seed}:\n{self.told()}")
+
+    def _chosen(self, service_class: str | None, flow: str | None) -> list[Life]:
+        return [
+            life
+            for life in self.lives.values()
+            if service_class in (None, life.service_class) and flow in (None, life.flow)
+        ]
 
 
 def choose_world(wanted: World | None) -> World:
@@ -109,6 +190,15 @@ def execute(
         progress=planning,
     )
     write_plan(spec.plan, folder / PLAN)
+    finished = perform(spec, world, options, progress)
+    write_files(finished)
+    return finished
+
+
+def perform(
+    spec: RunSpec, world: World, options: EmulatedOptions | None = None, progress: Progress | None = None
+) -> Run:
+    """Run what was prepared, and judge it; a virtual run leaves no files."""
     try:
         if world == "virtual":
             outcome = run_virtual(spec, progress)
@@ -120,24 +210,22 @@ def execute(
     except KeyboardInterrupt:
         # Broken off before the mission began, or while its end was observed: the report says so.
         outcome = Outcome(world, records=[], stored={}, frames=[], interrupted=True)
-    return conclude(spec, outcome)
-
-
-def conclude(spec: RunSpec, outcome: Outcome) -> Run:
-    """Judge a run and write ledger, verdict and report into its folder."""
-    folder = spec.folder
     judgement = judge(spec, outcome)
-    report = folder / "report.html"
-    content = verdict(spec, outcome, judgement, report)
+    content = verdict(spec, outcome, judgement, spec.folder / REPORT)
     content["machine"] = (
         f"{platform.system()} {platform.release()} {platform.machine()}, Python {platform.python_version()}"
     )
+    return Run(spec, outcome, judgement, content)
+
+
+def write_files(run: Run) -> None:
+    """Write ledger, verdict, metrics and report of a run into its folder."""
+    folder, spec, outcome = run.spec.folder, run.spec, run.outcome
     write_ledger(folder / LEDGER, outcome.records)
     write_stored(folder / STORED, outcome.stored)
-    write_verdict(content, folder)
-    write_openmetrics(folder / METRICS, spec, outcome, judgement)
-    write_report(report, spec, outcome, judgement, content)
-    return Run(spec, outcome, judgement, content)
+    write_verdict(run.verdict, folder)
+    write_openmetrics(folder / METRICS, spec, outcome, run.judgement)
+    write_report(folder / REPORT, spec, outcome, run.judgement, run.verdict)
 
 
 def write_ledger(path: Path, records: list[Record]) -> None:

@@ -15,7 +15,8 @@ from marsnet.plan.files import read_plan
 from marsnet.plan.types import ContactPlan
 from marsnet.runs.lives import Life, LightTimes, lives
 
-LEDGER, VERDICT, PLAN, STORED, METRICS = "ledger.jsonl", "verdict.json", "plan.json", "stored.json", "metrics.om"
+LEDGER, VERDICT, PLAN, STORED = "ledger.jsonl", "verdict.json", "plan.json", "stored.json"
+METRICS, REPORT = "metrics.om", "report.html"
 """Names of the files in a run's folder."""
 
 

@@ -30,6 +30,7 @@ def prepare(
     seed: int | None = None,
     without_faults: bool = False,
     settings: Mapping[str, object] | None = None,
+    plan: ContactPlan | None = None,
     progress: Callable[[float, float], None] | None = None,
 ) -> RunSpec:
     """Read a scenario, compute its contact plan and resolve its times.
@@ -44,6 +45,7 @@ def prepare(
         seed: in place of the scenario's.
         without_faults: leave the scenario's faults out.
         settings: values of parameters, in place of those that the files declare.
+        plan: where it was computed before, for the same network, start and duration.
         progress: told the seconds of the plan that are computed, and all of them.
 
     Raises:
@@ -57,7 +59,8 @@ def prepare(
     wanted = scenario.rate if rate is None else rate
     if wanted is not None:
         check_rate(wanted)
-    plan = contact_plan(scenario, topology, path, progress)
+    if plan is None:
+        plan = contact_plan(scenario, topology, path, progress)
     if wanted is None:
         wanted = keeps_up(scenario, topology, plan) if emulated else 1.0
     elif emulated and not force_rate:
