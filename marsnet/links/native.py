@@ -46,7 +46,7 @@ class CSpan(c.Structure):
 
 class CRecord(c.Structure):
     _fields_ = [("t", c.c_int64), ("sent", c.c_int64), ("id", c.c_uint64), ("len", c.c_uint32)] + [
-        (n, c.c_uint8) for n in ("cls", "reason", "corrupt", "spare")
+        (n, c.c_uint8) for n in ("cls", "reason", "corrupt", "quiet")
     ]
 
 
@@ -119,6 +119,9 @@ _FUNCTIONS: dict[str, tuple[object, list[object]]] = {
     "pipe_push": (None, [_P, _P, c.c_uint32, c.c_uint32, _T, c.c_uint64]),
     "pipe_pop": (c.c_size_t, [_P, _T, c.POINTER(CRecord), c.c_size_t]),
     "pipe_next": (_T, [_P]),
+    "pipe_push_many": (c.c_size_t, [_P, c.c_size_t, _P, c.c_char_p, c.c_char_p, _T, c.c_uint64]),
+    "pipe_take": (c.c_size_t, [_P, _T, _P, c.c_size_t]),
+    "pipe_alarm": (_T, [_P]),
     "pipe_stats": (None, [_P, c.POINTER(CPipeStats)]),
     "pipe_at": (_I, [_P, _T, c.POINTER(CSegment), c.POINTER(_T)]),
     "engine_open": (_P, [_I, c.c_uint64, c.c_char_p, c.POINTER(_I)]),
@@ -149,7 +152,11 @@ def core() -> c.CDLL:
         raise EnvironmentLacksError("the compiled core of the delay line is missing", fix="pip install -e .")
     library = c.CDLL(spec.origin)
     for name, (result, arguments) in _FUNCTIONS.items():
-        function = getattr(library, name)
+        function = getattr(library, name, None)
+        if function is None:
+            raise EnvironmentLacksError(
+                "the compiled core of the delay line is older than this source", fix="pip install -e ."
+            )
         function.restype, function.argtypes = result, arguments
     return library
 

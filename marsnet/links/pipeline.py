@@ -8,7 +8,8 @@ from __future__ import annotations
 import ctypes as c
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -266,9 +267,58 @@ class Pipeline(PhysicsPipeline):
         self._handles: dict[int, Any] = {}
         self._next_id = 0
         self._records = (CRecord * _BATCH)()
+        self._ended = (c.c_uint64 * _BATCH)()
 
     def next_deadline(self) -> int | None:
         due: int = self._core.pipe_next(self._pipe)
+        return None if due == NEVER else due
+
+    def push_many(
+        self, lengths: Sequence[int], classes: bytes, quiet: bytes, now_ns: int, handles: Sequence[Any]
+    ) -> None:
+        """Frames arrive at the transmit queues, one after another.
+
+        Args:
+            lengths: bytes of each.
+            classes: class index of each.
+            quiet: 1 for each frame that the receiver need not see before one that is not quiet.
+            now_ns: line time.
+            handles: what `take` returns for each.
+
+        Raises:
+            InputError: when a length or a class is out of range.
+        """
+        if not 0 < min(lengths) <= max(lengths) < 2**31 or max(classes) >= len(self.config.classes):
+            raise InputError(
+                f"frames of {min(lengths)} to {max(lengths)} bytes in class {max(classes)} or less",
+                remedy="push configured classes and lengths",
+            )
+        self._now = max(self._now, now_ns)
+        self._feed.refill(self._now)
+        first = self._next_id + 1
+        self._next_id += len(lengths)
+        self._handles.update(zip(range(first, self._next_id + 1), handles, strict=True))
+        sizes = array("I", lengths)
+        self._core.pipe_push_many(self._pipe, len(sizes), sizes.buffer_info()[0], classes, quiet, now_ns, first)
+
+    def take(self, now_ns: int) -> list[Any]:
+        """Handles of the frames that have arrived by `now_ns` without bit errors, in order. In place of `poll`."""
+        self._now = max(self._now, now_ns)
+        self._feed.refill(self._now)
+        arrived: list[Any] = []
+        count = _BATCH
+        pop = self._handles.pop
+        while count == _BATCH:
+            count = self._core.pipe_take(self._pipe, now_ns, self._ended, _BATCH)
+            for ended in self._ended[:count]:
+                handle = pop(ended >> 1)
+                if ended & 1:
+                    arrived.append(handle)
+        return arrived
+
+    def alarm(self) -> int | None:
+        """Line time before which no frame arrives that is not quiet; None when there is none. It may be too early."""
+        due: int = self._core.pipe_alarm(self._pipe)
         return None if due == NEVER else due
 
     def stats(self) -> PipelineStats:

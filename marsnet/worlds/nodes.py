@@ -28,13 +28,16 @@ _FIRST_SERVICE = 100
 """Flows that answer, put a file together, or belong to a tenant have endpoints of their own, from this number on."""
 
 
-def node_configs(spec: RunSpec, clock: ClockConfig | None, *, hiccup: float) -> dict[str, NodeConfig]:
+def node_configs(
+    spec: RunSpec, clock: ClockConfig | None, *, hiccup: float, ahead: float = 0.005
+) -> dict[str, NodeConfig]:
     """The configuration of every node, without addresses and paths, which only a world knows.
 
     Args:
         spec: the run.
         clock: the three numbers, where they are known already.
         hiccup: host seconds that a node may be late.
+        ahead: host seconds of a link's rate that a node hands out at once.
     """
     topology, scenario = spec.topology, spec.scenario
     numbers = {name: node.number for name, node in topology.nodes.items()}
@@ -59,6 +62,7 @@ def node_configs(spec: RunSpec, clock: ClockConfig | None, *, hiccup: float) -> 
             quota=round(node.storage),
             seed=spec.seed,
             hiccup=hiccup,
+            ahead=ahead,
             overhead=ETHERNET_UDP_OVERHEAD,
             flows=flows,
             receivers=apps,

@@ -6,7 +6,6 @@ No root, no container, no network. Node processes become objects; a crash forget
 from __future__ import annotations
 
 import time as host_time
-from collections import deque
 from collections.abc import Callable
 
 from marsnet.clock import MissionClock
@@ -25,10 +24,20 @@ from marsnet.worlds.nodes import node_configs
 from marsnet.worlds.spec import ETHERNET_UDP_OVERHEAD, Frames, Outcome, Progress, RunSpec
 
 _NS = 1_000_000_000
+_AHEAD = 1.0
+"""Seconds of a link's rate that nodes hand out at once: each wake-up costs more than a frame."""
+_RED_DATA = 0
+"""First octet of an LTP segment that is red data and no checkpoint (RFC 5326 section 3.2.1): nothing answers it."""
+_PATIENCE = 10.0
+"""Mission seconds after which such segments are heard, should none follow that is answered."""
 
 
 class _Direction:
-    """One direction of a link between two nodes of the virtual world."""
+    """One direction of a link between two nodes of the virtual world.
+
+    A node is woken for what it answers. Segments of a block before its checkpoint are handed over together with it:
+    they arrive when they arrive but are not heard one by one.
+    """
 
     def __init__(self, channel: Channel, loop: VirtualLoop, deliver: Callable[[str, list[bytes]], None]) -> None:
         self.channel = channel
@@ -36,19 +45,35 @@ class _Direction:
         self.pipeline.load(channel.segments)
         self.pipeline.receiver_down(channel.deaf)
         self._loop, self._deliver = loop, deliver
-        self._timer: object = None
         self._at: float | None = None
 
-    def push(self, datagram: bytes, service_class: ServiceClass) -> None:
-        now = round(self._loop.time() * _NS)
-        self.pipeline.push(len(datagram) + ETHERNET_UDP_OVERHEAD, int(service_class), now, datagram)
+    def push(self, datagrams: list[bytes], classes: list[ServiceClass]) -> None:
+        self.pipeline.push_many(
+            [len(datagram) + ETHERNET_UDP_OVERHEAD for datagram in datagrams],
+            bytes(classes),
+            bytes([datagram[0] == _RED_DATA for datagram in datagrams]),
+            self._now,
+            datagrams,
+        )
         self._reschedule()
 
+    def flush(self) -> None:
+        """Hand over all that has arrived."""
+        arrived = self.pipeline.take(self._now)
+        if arrived:
+            self._deliver(self.channel.source, arrived)
+
+    @property
+    def _now(self) -> int:
+        return round(self._loop.time() * _NS)
+
     def _reschedule(self) -> None:
-        deadline = self.pipeline.next_deadline()
+        alarm, deadline = self.pipeline.alarm(), self.pipeline.next_deadline()
         if deadline is None:
             return
-        at = deadline / _NS
+        at = deadline / _NS + _PATIENCE
+        if alarm is not None:
+            at = min(at, alarm / _NS)
         if self._at is not None and self._at <= at:
             return
         self._at = at
@@ -58,13 +83,11 @@ class _Direction:
         if self._at != at:
             return
         self._at = None
-        outcomes = self.pipeline.poll(round(self._loop.time() * _NS))
-        arrived = [o.handle for o in outcomes if o.reason is None and not o.corrupted]
-        if arrived:
-            self._deliver(self.channel.source, arrived)
+        self.flush()
         self._reschedule()
 
     def frames(self) -> Frames:
+        self.pipeline.take(self._now)
         stats = self.pipeline.stats()
         return Frames(
             self.channel.link,
@@ -86,11 +109,13 @@ class _Site:
         self.store = BundleStore(None, quota_bytes=config.quota)
         self.metrics = NodeMetrics(config.name)
         self.out: dict[str, _Direction] = {}
+        self.inbound: list[_Direction] = []
         self.runner: NodeRunner | None = None
-        self._inbox: deque[tuple[str, list[bytes]]] = deque()
+        self._leaving: dict[str, tuple[list[bytes], list[ServiceClass]]] = {}
 
     def start(self) -> None:
-        """Start the node on what its store holds."""
+        """Start the node on what its store holds. What came before it was up is gone."""
+        self._hear()
         self.metrics = NodeMetrics(self.config.name)
         delivered = [r.bundle for r in self._ledger.records if r.node == self.config.name and r.step == Step.DELIVERED]
         now = self._loop.time()
@@ -103,13 +128,23 @@ class _Site:
 
     def crash(self) -> None:
         """End the node as a power failure would: its memory is gone, its store stays."""
+        self._hear()
         if self.runner is not None:
             self.runner.stop()
             self.runner = None
 
     def send(self, neighbour: str, datagram: bytes, service_class: ServiceClass) -> None:
-        """A transport for the runner."""
-        self.out[neighbour].push(datagram, service_class)
+        """A transport for the runner. What leaves at one instant is pushed in one go."""
+        if not self._leaving:
+            self._loop.call_soon(self._leave)
+        datagrams, classes = self._leaving.setdefault(neighbour, ([], []))
+        datagrams.append(datagram)
+        classes.append(service_class)
+
+    def _leave(self) -> None:
+        leaving, self._leaving = self._leaving, {}
+        for neighbour, (datagrams, classes) in leaving.items():
+            self.out[neighbour].push(datagrams, classes)
 
     def arrive(self, neighbour: str, datagrams: list[bytes]) -> None:
         """Datagrams came over a link; a node that is down does not hear them."""
@@ -118,6 +153,10 @@ class _Site:
         for datagram in datagrams:
             self.runner.receive(neighbour, datagram)
         self.runner.pump()
+
+    def _hear(self) -> None:
+        for direction in self.inbound:
+            direction.flush()
 
     def holdings(self) -> list[str]:
         """Ids of the bundles in the store."""
@@ -135,12 +174,13 @@ def run_virtual(spec: RunSpec, progress: Progress | None = None) -> Outcome:
     loop = VirtualLoop()
     ledger = MemoryLedger()
     clock = MissionClock(spec.plan.epoch, 1.0, 0.0)
-    configs = node_configs(spec, ClockConfig(epoch=clock.epoch, rate=1.0, origin=0.0), hiccup=0.0)
+    configs = node_configs(spec, ClockConfig(epoch=clock.epoch, rate=1.0, origin=0.0), hiccup=0.0, ahead=_AHEAD)
     sites = {name: _Site(config, spec, ledger, loop) for name, config in configs.items()}
     directions: list[_Direction] = []
     for channel in channels(spec, clock):
         direction = _Direction(channel, loop, sites[channel.target].arrive)
         sites[channel.source].out[channel.target] = direction
+        sites[channel.target].inbound.append(direction)
         directions.append(direction)
     duration = spec.scenario.duration
     for site in sites.values():

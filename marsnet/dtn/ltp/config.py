@@ -71,6 +71,9 @@ class LtpConfig:
         services: client service ids that are accepted.
         datagram_overhead: octets that lower layers add to each datagram, for pacing.
         pacing_burst: how late a wake-up may be and still be caught up with, seconds. It bounds every burst.
+        pacing_ahead: what may leave within so many seconds is handed out at once, for a layer below that sends it in
+            order of priority at the link's rate. It saves wake-ups; a surprise outage or a cancellation finds so much
+            more on its way.
         starvation_bound: so many segments of more urgent blocks may leave while another waits, then one of the
             other's leaves; 0 for no bound.
         control_priority: priority with which reports and acknowledgements are handed out.
@@ -99,6 +102,7 @@ class LtpConfig:
     services: frozenset[int] = frozenset((SERVICE_BUNDLES, SERVICE_AGGREGATED))
     datagram_overhead: int = 28
     pacing_burst: float = 0.05
+    pacing_ahead: float = 0.0
     starvation_bound: int = 64
     control_priority: int = 3
     aggregate_size: int = 0
@@ -110,7 +114,14 @@ class LtpConfig:
         for name in ("checkpoint_limit", "report_limit", "cancel_limit", "round_limit", "control_copies"):
             if getattr(self, name) < 1:
                 raise InputError(f"LTP {name} is {getattr(self, name)}", remedy="write 1 or more")
-        for name in ("timer_margin", "peer_latency", "pacing_burst", "aggregate_time", "import_idle_limit"):
+        for name in (
+            "timer_margin",
+            "peer_latency",
+            "pacing_burst",
+            "pacing_ahead",
+            "aggregate_time",
+            "import_idle_limit",
+        ):
             if not getattr(self, name) >= 0:
                 raise InputError(f"LTP {name} is {getattr(self, name)} s", remedy="write 0 s or more")
         if self.aggregate_service not in (SERVICE_BUNDLES, SERVICE_AGGREGATED):

@@ -14,6 +14,8 @@ MAX_CONTROL = 65536
 MIN_SEGMENT = 96
 """Octets. The end of a contact is not filled with data segments smaller than this."""
 
+LEVELS = 4
+"""Priorities that the line below tells apart, at most."""
 Datagram = tuple[int, bytes, int]
 """Peer, octets, priority."""
 
@@ -87,12 +89,15 @@ class Link:
         self.margin = config.timer_margin
         self.wake: float | None = None
         self._timers, self._outbox = timers, outbox
-        self._free = float("-inf")
+        self._free = [float("-inf")] * LEVELS
+        """When all is sent that was handed out with at least the priority 0, 1, 2, 3."""
         self._control: deque[Pending | bytes] = deque()
         self._levels: dict[int, deque[Sender]] = {}
         self._order: list[int] = []
         self._passed_over = self._turn = 0
         self._running: set[Pending] = set()
+        self._ahead: list[Pending] = []
+        """Handed out, and still to leave: what is more urgent goes first."""
 
     @property
     def idle(self) -> bool:
@@ -188,33 +193,50 @@ class Link:
             return
         mtu, overhead = model.mtu, config.datagram_overhead
         per_octet = 8.0 / rate
-        free = max(self._free, now - config.pacing_burst)
-        counters = self.counters
-        while free <= now:
+        ahead = config.pacing_ahead
+        # What was handed out ahead of time gives way to what is more urgent, in the queues of the transmitter.
+        top = LEVELS - 1 if ahead else 0
+        floor, limit = now - config.pacing_burst, now + ahead
+        counters, outbox, line = self.counters, self._outbox, self._free
+        if self._ahead:
+            self._ahead = [pending for pending in self._ahead if pending.sent_at > now and not pending.done]
+        while True:
+            head = config.control_priority if self._control or not self._order else self._order[0]
+            free = max(line[max(0, min(head, top))], floor)
+            if free > limit:
+                self.wake = free - ahead / 2
+                return
             room = mtu
             if closes is not None and per_octet:
-                room = min(mtu, int((closes - now) / per_octet) - overhead)
+                room = min(mtu, int((closes - (free if free > now else now)) / per_octet) - overhead)
             chosen = self._choose(room, mtu, now)
             if chosen is None:
                 self.wake = None if self.idle else closes
-                break
+                return
             octets, priority, pending = chosen
             size = len(octets)
-            free += (size + overhead) * per_octet
+            duration = (size + overhead) * per_octet
+            level = max(0, min(priority, top))
+            for lower in range(level + 1):
+                line[lower] = max(line[lower], floor) + duration
+            if self._ahead:
+                self._overtake(level, duration, now)
             counters.sent_segments[octets[0]] += 1
             counters.sent_bytes += size
-            self._outbox.append((self.peer, octets, priority))
+            outbox.append((self.peer, octets, priority))
             if pending is not None:
-                self._await(pending, max(free, now))
+                self._await(pending, max(line[level], now))
+                if line[level] > now and level < top:
+                    self._ahead.append(pending)
                 if pending.tries == 1 and config.control_copies > 1:
                     self._control.extend([octets] * (config.control_copies - 1))
-        else:
-            self.wake = None if self.idle else free
-        self._free = free
+            if not self._control and not self._levels:
+                self.wake = None
+                return
 
     def _begin(self, now: float) -> None:
         if self.idle:
-            self._free = max(self._free, now)
+            self._free = [max(free, now) for free in self._free]
         if self.wake is None or self.wake > now:
             self.wake = now
 
@@ -223,6 +245,14 @@ class Link:
         pending.sent_at = sent_at
         self._running.add(pending)
         self._timers.start(pending, self._answer_by(sent_at + self.model.owlt(sent_at) + self.config.peer_latency))
+
+    def _overtake(self, level: int, duration: float, now: float) -> None:
+        """Something more urgent than what waits in the line goes first there: answers come so much later."""
+        for pending in self._ahead:
+            if pending.priority < level and pending.sent_at > now and pending.deadline is not None:
+                pending.sent_at += duration
+                arrival = pending.sent_at + self.model.owlt(pending.sent_at) + self.config.peer_latency
+                self._timers.start(pending, self._answer_by(arrival))
 
     def _answer_by(self, arrival: float) -> float | None:
         leaves = answer_departure(self.model, arrival)

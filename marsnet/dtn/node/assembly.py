@@ -51,6 +51,7 @@ def assemble(
             timer_margin=margin,
             checkpoint_limit=_CHECKPOINT_LIMIT,
             pacing_burst=max(0.05, 0.05 * clock.rate),
+            pacing_ahead=config.ahead * clock.rate,
             datagram_overhead=config.overhead,
         ),
         {name: contacts.models[name] for name, n in config.neighbours.items() if n.convergence == LtpLayer.name},

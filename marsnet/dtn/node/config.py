@@ -159,6 +159,8 @@ class NodeConfig(_Record):
         port: UDP port of the LTP engine.
         metrics: address and port of the HTTP endpoint with metrics.
         hiccup: host seconds that a process of this network may be late; LTP's timers allow for it.
+        ahead: host seconds of a link's rate that LTP hands out at once, for the queues of the transmitter to send in
+            order of class.
         overhead: bytes that lower layers add to a segment.
         applications: how applications reach the node.
         flows: traffic that it generates.
@@ -180,6 +182,7 @@ class NodeConfig(_Record):
     metrics: tuple[str, int] | None = None
     seed: int = 1
     hiccup: float = Field(default=0.25, ge=0)
+    ahead: float = Field(default=0.005, ge=0)
     overhead: int = Field(default=42, ge=0)
     flows: tuple[FlowConfig, ...] = ()
     applications: ApplicationsConfig = ApplicationsConfig()

@@ -2,7 +2,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FRAC_BITS 30
 #define RETRY INT64_MIN
 #define PAST_KEPT 1000000000 /* ns of timeline kept behind the clock for frames that still sit in a receive ring */
 
@@ -32,7 +31,7 @@ static uint64_t survival(uint64_t ber, uint64_t bits)
     return (uint64_t)result;
 }
 
-static int64_t delay_at(const seg_t *s, int64_t t)
+int64_t delay_at(const seg_t *s, int64_t t)
 {
     __int128 delay = (((__int128)s->slope * ((__int128)t - s->ref)) >> 62) + s->delay;
     return delay < 0 ? 0 : delay > FAR / 2 ? FAR / 2 : (int64_t)delay;
@@ -62,6 +61,7 @@ void pipe_free(pipe_t *p)
         fifo_clear(p->store, &p->queue[c]);
     fifo_clear(p->store, &p->flight);
     fifo_clear(p->store, &p->drops);
+    calls_free(p);
     free(p->seg);
     free(p->deaf);
     free(p);
@@ -171,9 +171,11 @@ void pipe_push(pipe_t *p, const void *data, uint32_t len, uint32_t cls, int64_t 
     } else if (!(r = fifo_put(p->store, &p->queue[cls], size, now, 0))) {
         pipe_refuse(p, len, cls, now, id, RAM_FULL);
     } else {
-        *r = (rec_t){.t = now, .sent = INT64_MIN, .id = id, .len = len, .cls = (uint8_t)cls};
+        *r = (rec_t){.t = now, .sent = INT64_MIN, .id = id, .len = len, .cls = (uint8_t)cls, .quiet = (uint8_t)p->quiet};
         if (p->cfg.carry)
             memcpy(r + 1, data, len);
+        else
+            call_queued(p, cls, len);
         add(&p->st.in, 1, len);
         add(&p->st.cls_in[cls], 1, len);
         if (!p->st.wait.frames)
@@ -188,6 +190,8 @@ void pipe_push(pipe_t *p, const void *data, uint32_t len, uint32_t cls, int64_t 
 static void unqueue(pipe_t *p, uint32_t cls, uint32_t len)
 {
     fifo_pop(&p->queue[cls], rec_size(p->cfg.carry ? len : 0));
+    if (!p->cfg.carry)
+        call_left(p, cls, len);
     sub(&p->st.wait, len);
     sub(&p->st.cls_wait[cls], len);
 }
@@ -263,6 +267,8 @@ static void finish(pipe_t *p, int cut)
         if (f) {
             memcpy(f, r, size);
             f->t = p->last_deadline = deadline;
+            if (!p->cfg.carry && !f->quiet)
+                call_flies(p, deadline);
             if (noise) {
                 f->corrupt = 1;
                 p->st.corrupted++;
@@ -416,6 +422,8 @@ void pipe_release(pipe_t *p, size_t n)
     for (; n; n--) {
         rec_t *r = fifo_peek(p->store, &p->flight);
         sub(&p->st.fly, r->len);
+        if (!p->cfg.carry && !r->quiet)
+            call_arrived(p);
         if (r->reason == DELIVERED) {
             add(&p->st.out, 1, r->len);
             add(&p->st.cls_out[r->cls], 1, r->len);

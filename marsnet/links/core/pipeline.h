@@ -3,6 +3,8 @@
 #define MARSNET_PIPELINE_H
 #include "store.h"
 
+#define FRAC_BITS 30
+
 enum { SEG_UP = 1, SEG_HOLD = 2, SEG_CORRUPT = 4, SEG_BURSTS = 8 };
 enum reason {
     DELIVERED, QUEUE_FULL, DOWN, CUT, LOSS, BIT_ERROR, RECEIVER_DOWN, OVERSIZED,
@@ -33,6 +35,9 @@ typedef struct {
     int64_t last_tx_start, last_tx_end, last_rx;
 } pipe_stats_t;
 
+/* A FIFO of numbers. */
+typedef struct { int64_t *at; size_t first, count, cap; } ring_t;
+
 typedef struct pipe {
     pipe_config_t cfg;
     store_t *store;
@@ -50,6 +55,10 @@ typedef struct pipe {
     uint64_t busy_frac, deficit[MAX_CLASSES], rng;
     seg_t busy_seg;
     count_t room[MAX_CLASSES]; /* what waits, without the frame being sent */
+    /* Frames that their receiver must see at once: where they end in the octets of their class, when they arrive. */
+    int quiet, deafened; /* the frame being pushed is none of them; memory ran out, so every frame counts as one */
+    int64_t came[MAX_CLASSES], left[MAX_CLASSES];
+    ring_t calls[MAX_CLASSES], calling;
     pipe_stats_t st;
     void (*tap)(void *ctx, const rec_t *r, const uint8_t *data, int64_t when, int reason);
     void *tap_ctx;
@@ -69,6 +78,18 @@ int pipe_balanced(pipe_t *p);
 void pipe_refuse(pipe_t *p, uint32_t len, uint32_t cls, int64_t now, uint64_t id, int reason);
 void pipe_abandon(pipe_t *p, int64_t now);
 int pipe_at(pipe_t *p, int64_t now, seg_t *out, int64_t *delay);
+
+/* many frames at a time, for a world on virtual time (train.c) */
+size_t pipe_push_many(pipe_t *p, size_t n, const uint32_t *len, const uint8_t *cls, const uint8_t *quiet, int64_t now,
+                      uint64_t id);
+size_t pipe_take(pipe_t *p, int64_t now, uint64_t *ids, size_t max);
+int64_t pipe_alarm(pipe_t *p);
+void call_queued(pipe_t *p, uint32_t cls, uint32_t len);
+void call_left(pipe_t *p, uint32_t cls, uint32_t len);
+void call_flies(pipe_t *p, int64_t deadline);
+void call_arrived(pipe_t *p);
+void calls_free(pipe_t *p);
+int64_t delay_at(const seg_t *s, int64_t t);
 
 /* the same, for a caller that has no store of its own */
 pipe_t *solo_new(const pipe_config_t *cfg);

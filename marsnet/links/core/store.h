@@ -36,7 +36,7 @@ typedef struct {
     int64_t t, sent; /* ns; sent: when its first bit left */
     uint64_t id;
     uint32_t len;
-    uint8_t cls, reason, corrupt, spare;
+    uint8_t cls, reason, corrupt, quiet; /* quiet: see pipe_alarm */
 } rec_t;
 
 typedef struct {

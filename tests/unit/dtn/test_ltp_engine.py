@@ -799,6 +799,47 @@ def test_a_late_wake_up_is_caught_up_with_as_far_as_the_burst_allows(burst: floa
     assert count == expected
 
 
+def ahead_of(seconds: float) -> LtpEngine:
+    """A link of 10 segments/s."""
+    engine = LtpEngine(1, LtpConfig(pacing_burst=0.0, pacing_ahead=seconds, datagram_overhead=0, timer_margin=1.0))
+    engine.add_peer(2, ConstantPeer(mtu=1000, rate=8e4, owlt=OWLT))
+    return engine
+
+
+def test_what_leaves_ahead_of_time_leaves_at_the_rate_of_the_link_and_wakes_the_engine_less() -> None:
+    engine = ahead_of(1.0)
+    engine.send(2, bytes(20_000), 0.0)
+    now, sent = 0.0, []
+    while not sent or sent[-1][1] < 20_000:
+        engine.advance(now)
+        sent.append((now, sum(len(s) for _, s, _ in engine.take_datagrams()) + (sent[-1][1] if sent else 0)))
+        deadline = engine.next_deadline(now)
+        assert deadline is not None
+        now = deadline
+    assert len(sent) < 6
+    assert all(octets <= 1e4 * (when + 1.0) + 2000 for when, octets in sent)
+    # The checkpoint leaves after all that was handed out before it.
+    assert 2 * OWLT + 3.0 <= now <= 2 * OWLT + 3.1
+
+
+def test_what_is_urgent_leaves_ahead_of_what_waits_in_the_line() -> None:
+    engine = ahead_of(1.0)
+    engine.send(2, bytes(950), 0.0)
+    engine.advance(0.0)
+    assert engine.next_deadline(0.0) == pytest.approx(2 * OWLT + 1.0 + 0.0967, abs=0.01)
+    engine.send(2, bytes(5000), 0.0, priority=3)
+    engine.advance(0.0)
+    assert sum(len(octets) for _, octets, _ in engine.take_datagrams()) > 5950
+    # The checkpoint of what is less urgent leaves later by as much as overtakes it.
+    assert engine.next_deadline(0.0) == pytest.approx(2 * OWLT + 1.0 + 0.51, abs=0.02)
+    while engine.counters(2).checkpoint_expiries == 0:
+        deadline = engine.next_deadline(0.0)
+        assert deadline is not None
+        engine.advance(deadline)
+    assert deadline == pytest.approx(2 * OWLT + 1.0 + 0.51, abs=0.02)
+    assert engine.next_deadline(deadline) is not None
+
+
 def test_timers_that_end_together_do_not_revive_what_one_of_them_cancelled() -> None:
     config = LtpConfig(checkpoint_every=1000, checkpoint_limit=1, cancel_limit=1)
     engine = sender(config)

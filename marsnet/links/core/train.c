@@ -1,0 +1,128 @@
+/* Many frames at a time: a world on virtual time need not wake for a frame whose receiver would do nothing yet.
+ *
+ * Frames are pushed as quiet or not. `pipe_alarm` is the next instant at which something that is not quiet may have
+ * arrived; quiet frames are taken along then. What becomes of each frame, and when, is what it is for frames that are
+ * pushed and polled one by one. */
+#include "pipeline.h"
+#include <stdlib.h>
+
+static void ring_put(pipe_t *p, ring_t *r, int64_t value)
+{
+    if (r->count == r->cap) {
+        size_t cap = r->cap ? 2 * r->cap : 64;
+        int64_t *more = malloc(cap * sizeof *more);
+        if (!more) {
+            p->deafened = 1;
+            return;
+        }
+        for (size_t i = 0; i < r->count; i++)
+            more[i] = r->at[(r->first + i) % r->cap];
+        free(r->at);
+        r->at = more;
+        r->cap = cap;
+        r->first = 0;
+    }
+    r->at[(r->first + r->count++) % r->cap] = value;
+}
+
+static void ring_pop(ring_t *r)
+{
+    if (r->count) {
+        r->first = (r->first + 1) % r->cap;
+        r->count--;
+    }
+}
+
+void call_queued(pipe_t *p, uint32_t cls, uint32_t len)
+{
+    p->came[cls] += len;
+    if (!p->quiet)
+        ring_put(p, &p->calls[cls], p->came[cls]);
+}
+
+void call_left(pipe_t *p, uint32_t cls, uint32_t len)
+{
+    ring_t *r = &p->calls[cls];
+    p->left[cls] += len;
+    while (r->count && r->at[r->first] <= p->left[cls])
+        ring_pop(r);
+}
+
+void call_flies(pipe_t *p, int64_t deadline) { ring_put(p, &p->calling, deadline); }
+void call_arrived(pipe_t *p) { ring_pop(&p->calling); }
+
+void calls_free(pipe_t *p)
+{
+    for (int c = 0; c < MAX_CLASSES; c++)
+        free(p->calls[c].at);
+    free(p->calling.at);
+}
+
+/* No frame that ends with so many more octets of a class can arrive earlier: other classes and outages only delay it. */
+static int64_t earliest(const pipe_t *p, uint32_t cls, int64_t octets)
+{
+    int64_t base = p->next_tx;
+    if (p->busy) {
+        base = p->busy_free;
+        if (p->busy_cls == cls)
+            octets -= p->came[cls] - p->left[cls] - (int64_t)p->room[cls].bytes;
+        if (octets <= 0)
+            return p->busy_end + delay_at(&p->busy_seg, p->busy_end);
+    }
+    if (base >= p->horizon || !p->segs || base < p->seg[0].t0)
+        return p->next_tx;
+    size_t k = p->cur;
+    while (k + 1 < p->segs && p->seg[k + 1].t0 <= base)
+        k++;
+    int64_t until = k + 1 < p->segs ? p->seg[k + 1].t0 : p->horizon;
+    unsigned __int128 service = ((unsigned __int128)octets * p->seg[k].byte_time) >> FRAC_BITS;
+    if (service > (unsigned __int128)(until - base))
+        return until;
+    int64_t end = base + (int64_t)service, arrival = end + delay_at(&p->seg[k], end);
+    int others = p->busy && p->busy_cls != cls;
+    for (uint32_t c = 0; c < p->cfg.classes; c++)
+        others |= c != cls && p->room[c].frames;
+    return others && arrival > until ? until : arrival;
+}
+
+int64_t pipe_alarm(pipe_t *p)
+{
+    if (p->deafened)
+        return pipe_next(p);
+    pipe_advance(p, p->clock);
+    int64_t due = p->calling.count ? p->calling.at[p->calling.first] : FAR;
+    for (uint32_t c = 0; c < p->cfg.classes; c++)
+        if (p->calls[c].count) {
+            int64_t at = earliest(p, c, p->calls[c].at[p->calls[c].first] - p->left[c]);
+            if (at <= p->clock)
+                at = p->clock + 1;
+            if (at < due)
+                due = at;
+        }
+    return due;
+}
+
+/* Frames arrive at the transmit queues one after another, with successive ids. */
+size_t pipe_push_many(pipe_t *p, size_t n, const uint32_t *len, const uint8_t *cls, const uint8_t *quiet, int64_t now,
+                      uint64_t id)
+{
+    for (size_t i = 0; i < n; i++) {
+        p->quiet = quiet[i];
+        pipe_push(p, NULL, len[i], cls[i], now, id + i);
+    }
+    p->quiet = 0;
+    return n;
+}
+
+/* Frames that have ended by `now`: twice their ids, plus one for those that arrived as they were sent. */
+size_t pipe_take(pipe_t *p, int64_t now, uint64_t *ids, size_t max)
+{
+    rec_t ended[64];
+    size_t n = 0, got;
+    do {
+        got = pipe_pop(p, now, ended, max - n < 64 ? max - n : 64);
+        for (size_t i = 0; i < got; i++)
+            ids[n++] = 2 * ended[i].id + (ended[i].reason == DELIVERED && !ended[i].corrupt);
+    } while (got && n < max);
+    return n;
+}
