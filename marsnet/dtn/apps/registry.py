@@ -158,6 +158,11 @@ class Applications:
             if len(mailbox) or mailbox.attached:
                 yield endpoint, len(mailbox), len(mailbox.attached)
 
+    def is_attached(self, endpoint: str) -> bool:
+        """Whether an application is attached to an endpoint."""
+        mailbox = self._mailboxes.get(endpoint)
+        return mailbox is not None and bool(mailbox.attached)
+
     # What the node says
 
     def arrived(self, parcel: Parcel, *, doubtful: bool = False) -> None:

@@ -41,6 +41,7 @@ class SecurityRule:
         sha: variant of SHA-2.
         aes: variant of AES; its key (or the key that it wraps) has that length.
         scope: what each operation covers besides its target.
+        only: whether an operation that the rule does not ask for is a failure.
     """
 
     source: str = "*"
@@ -53,6 +54,7 @@ class SecurityRule:
     sha: ShaVariant = ShaVariant.HMAC_384
     aes: AesVariant = AesVariant.A256GCM
     scope: int = ScopeFlags.ALL.value
+    only: bool = False
 
     def matches(self, bundle: Bundle) -> bool:
         """Whether the rule is about a bundle."""
@@ -170,10 +172,13 @@ class SecurityPolicy:
         Fragments pass: their security blocks are about the whole bundle.
         """
         rule = self.rule_for(bundle)
-        if rule is None or rule.integrity is None or bundle.is_fragment:
+        if rule is None or bundle.is_fragment or (rule.integrity is None and not rule.only):
             return Inspected(bundle)
         inspection = _Inspection(bundle, rule)
         inspection.read()
+        inspection.refuse_unexpected()
+        if rule.integrity is None:
+            return Inspected(bundle, tuple(inspection.failures))
         hidden = {target for _, content in inspection.found[_BCB] for target in content.targets}
         verified = inspection.check_integrity(hidden)
         inspection.require(rule.to_sign(bundle), verified | hidden, "signed")
@@ -192,6 +197,7 @@ class SecurityPolicy:
             return Inspected(bundle)
         inspection = _Inspection(bundle, rule or SecurityRule())
         inspection.read()
+        inspection.refuse_unexpected()
         opened = inspection.open()
         if rule is not None and rule.integrity is not None and not inspection.failures:
             inspection.read_integrity()
@@ -249,6 +255,18 @@ class _Inspection:
             target_type = PRIMARY if block is None else block.type
             if target_type in ((_BIB, _BCB) if kind == _BIB else (PRIMARY, _BCB)):
                 raise SecurityError(FailureReason.TARGET, f"a block of type {target_type} is no target")
+
+    def refuse_unexpected(self) -> None:
+        """Fail for each operation that can be seen and that the rule, if it is strict, does not ask for."""
+        if not self.rule.only:
+            return
+        signed = [block.number for block in self.bundle.blocks if block.type == _BIB and self.rule.integrity]
+        due = {_BIB: self.rule.to_sign(self.bundle), _BCB: self.rule.to_encrypt(self.bundle) + signed}
+        for kind, numbers in due.items():
+            for block, content in self.found[kind]:
+                for target in set(content.targets).difference(numbers):
+                    message = f"no rule asks for the operation of block {block.number} on block {target}"
+                    self.failures.append(SecurityFailure(FailureReason.UNEXPECTED, block.number, target, message))
 
     def open(self) -> set[int]:
         """Decrypt every target of every BCB; returns the numbers of those that could be."""

@@ -72,6 +72,7 @@ class FailureReason(StrEnum):
     INTEGRITY = "integrity"
     DECRYPTION = "decryption"
     MISSING = "missing_operation"
+    UNEXPECTED = "unexpected_operation"
     FRAGMENT = "fragment"
 
     @property
@@ -85,6 +86,8 @@ class FailureReason(StrEnum):
             return ReasonCode.CONFLICTING_SECURITY
         if self is FailureReason.MISSING:
             return ReasonCode.MISSING_SECURITY
+        if self is FailureReason.UNEXPECTED:
+            return ReasonCode.UNEXPECTED_SECURITY
         return ReasonCode.BLOCK_UNINTELLIGIBLE
 
 

@@ -153,7 +153,7 @@ def decode_from(data: bytes, position: int, limits: DecodeLimits = DEFAULT_LIMIT
         raise BundleError(
             Malformation.TYPE, "a bundle begins with 0x9f, an array of indefinite length (RFC 9171 section 4.1)"
         )
-    bundle, position = _decode_primary(data, position + 1)
+    bundle, position = read_primary(data, position + 1)
     blocks: list[CanonicalBlock] = []
     size = len(data)
     while True:
@@ -163,7 +163,7 @@ def decode_from(data: bytes, position: int, limits: DecodeLimits = DEFAULT_LIMIT
             break
         if len(blocks) >= limits.blocks:
             raise BundleError(Malformation.TOO_LARGE, f"more than {limits.blocks} blocks")
-        block, position = _decode_block(data, position)
+        block, position = read_block(data, position)
         blocks.append(block)
     position += 1
     if position - start > limits.size:
@@ -179,7 +179,11 @@ def _too_large(limits: DecodeLimits) -> BundleError:
     return BundleError(Malformation.TOO_LARGE, f"the bundle is larger than {limits.size} bytes")
 
 
-def _decode_primary(data: bytes, position: int) -> tuple[Bundle, int]:
+def read_primary(data: bytes, position: int) -> tuple[Bundle, int]:
+    """The primary block at a position, as a bundle without other blocks, and the position after it.
+
+    Its rules that concern the other blocks are not checked. Raises BundleError as `decode`.
+    """
     start = position
     uint: Callable[[bytes, int], tuple[int, int]] = cbor.read_uint
     length, position = cbor.array_length(data, position, 8, 11)
@@ -223,7 +227,8 @@ def _decode_primary(data: bytes, position: int) -> tuple[Bundle, int]:
     return bundle, position
 
 
-def _decode_block(data: bytes, position: int) -> tuple[CanonicalBlock, int]:
+def read_block(data: bytes, position: int) -> tuple[CanonicalBlock, int]:
+    """The canonical block at a position, and the position after it. Raises BundleError as `decode`."""
     start = position
     head = data[position : position + 5]
     if len(head) == 5 and 0x85 <= head[0] <= 0x86 and max(head[1:]) < 24:

@@ -21,6 +21,10 @@ class BlockType(IntEnum):
     CONFIDENTIALITY = 12
     SERVICE_CLASS = 193
     """marsnet's own, in the range for private and experimental use (192 to 255)."""
+    COPIES = 194
+    """marsnet's own likewise: how many copies of a critical bundle may be on their way at once."""
+    AUDIENCE = 195
+    """marsnet's own likewise: ipn numbers of the nodes of a group that this copy is to reach."""
 
 
 class ServiceClass(IntEnum):
@@ -100,6 +104,16 @@ def decode_service_class(data: bytes) -> ServiceClass:
     if value >= len(_CLASSES):
         raise BundleError(Malformation.EXTENSION, f"class of service {value}; known are 0 to 3")
     return _CLASSES[value]
+
+
+def decode_copies(data: bytes) -> int:
+    """The number in the data of a block of type 194; 1 for any other content, which is another use of the number."""
+    try:
+        copies, position = cbor.read_uint(data, 0)
+        cbor.expect_end(data, position)
+    except BundleError:
+        return 1
+    return max(1, copies)
 
 
 CHECKS = {

@@ -6,33 +6,38 @@ joins them, makes bundles, delivers them and ends their lives.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
 from marsnet.clock import MissionClock
 from marsnet.dtn.apps.submission import Done, Submission, SubmissionError
+from marsnet.dtn.bpsec import SecurityError
 from marsnet.dtn.bpv7 import (
     Bundle,
     BundleError,
-    CreationTimestamp,
     Eid,
+    ReasonCode,
     ServiceClass,
+    StatusAssertion,
     decode_from,
     encode,
 )
 from marsnet.dtn.node.assembly import assemble
 from marsnet.dtn.node.config import FlowConfig, NodeConfig
 from marsnet.dtn.node.custody import Custody
-from marsnet.dtn.node.layer import Layer, LayerEvent, PeerDown, PeerUp, Received, Returned, Sent, Taken
+from marsnet.dtn.node.delivery import Delivery
+from marsnet.dtn.node.keeping import Keeper
+from marsnet.dtn.node.layer import Interrupted, Layer, LayerEvent, PeerDown, PeerUp, Received, Returned, Sent, Taken
 from marsnet.dtn.node.ledger import Ledger, Record, Step
 from marsnet.dtn.node.local import LocalTraffic
 from marsnet.dtn.node.metrics import NodeMetrics
 from marsnet.dtn.node.queues import Held, Leg
+from marsnet.dtn.node.reasons import DropReason, security_reason
 from marsnet.dtn.node.receivers import Receivers
+from marsnet.dtn.node.recovery import recover
 from marsnet.dtn.node.traffic import BacklogSource, Offered, Source, TrafficSource, file_part, payload
-from marsnet.dtn.store import BundleState, BundleStore, StorageFullError, StoreError
+from marsnet.dtn.store import BundleState, BundleStore, StorageFullError
 from marsnet.errors import InputError
 from marsnet.plan.types import ContactPlan
 
@@ -76,15 +81,14 @@ class BundleAgent:
         if config.clock is None:
             raise InputError(f"node {config.name!r} has no mission clock", remedy="give 'clock'")
         self.clock = MissionClock(config.clock.epoch, config.clock.rate, config.clock.origin)
-        self._names = {number: name for name, number in config.numbers.items()}
         boots = store.reserve("node", "boots")
         store.commit()
-        self.forwarder, self.layers, self.ltp = assemble(config, self.clock, plan, now, boots, layers, self._fetch)
+        self.forwarder, self.layers, self.ltp = assemble(config, self.clock, plan, now, boots, layers, self._leaving)
         self._custody = Custody(config.name, store, ledger, metrics, self._lost)
-        self._expiries: list[tuple[float, int]] = []
-        self.local = LocalTraffic(
-            self, config.applications.echo, keep=self._store, discard=self._discard, end=self._delivered
-        )
+        self.keeper = Keeper(config, self.clock, store, metrics, self._custody, self.forwarder, now, boots)
+        self.delivery = Delivery(config.name, self.keeper, self.clock, metrics)
+        self.local = LocalTraffic(self, config.applications.echo, end=self._delivered)
+        self.keeper.mailboxes = self.local.applications
         self.receivers = Receivers(config.receivers, folder)
         self.flows: list[Source] = [self._source(flow, now) for flow in config.flows]
         self._recover(now, frozenset(delivered))
@@ -104,13 +108,12 @@ class BundleAgent:
         """Mission time of the next thing to do without input; None when there is none."""
         candidates = [self.forwarder.next_deadline(now), *(flow.next_time for flow in self.flows)]
         candidates += [layer.next_deadline(now) for layer in self.layers]
-        if self._expiries:
-            candidates.append(self._expiries[0][0])
+        candidates.append(self.keeper.next_expiry)
         return min((c for c in candidates if c is not None), default=None)
 
     def advance(self, now: float) -> None:
         """Do what is due by `now`: traffic, expiry, contacts, timers; then commit, acknowledge, route and send."""
-        for act in (self._generate, self._expire, self.forwarder.advance, *(x.advance for x in self.layers)):
+        for act in (self._generate, self.keeper.expire, self.forwarder.advance, *(x.advance for x in self.layers)):
             self._unless_full(act, now)
         while True:
             for layer in self.layers:
@@ -118,6 +121,7 @@ class BundleAgent:
                     self._unless_full(partial(self._handle, event), now)
             if self.local.applications.due:
                 self._custody.touch()
+            self._unless_full(self.keeper.catch_up, now)
             if not self._commit(now) and not self._unless_full(self.forwarder.fill, now):
                 break
             for layer in self.layers:
@@ -131,7 +135,7 @@ class BundleAgent:
         """
         self.forwarder.update(plan, now)
         self.ltp.engine.plan_changed(now)
-        self._names.update({number: name for name, number in plan.nodes.items()})
+        self.keeper.endpoints.learn(plan.nodes)
 
     def submit(self, submission: Submission, now: float, done: Done) -> None:
         """Make a bundle for an application; `done` is told when it is durable, or that it is not accepted.
@@ -202,14 +206,12 @@ class BundleAgent:
         details: dict[str, object],
     ) -> int | None:
         """An application here sends a payload; returns its key in the store, None where there was no room."""
-        bundle = Bundle.create(
-            Eid.ipn(self.config.number, service),
-            destination,
-            data,
-            CreationTimestamp(self.clock.dtn_time(now), self.store.reserve("bundles", "sequence")),
-            round(lifetime * 1000),
-            service_class=priority,
-        )
+        source = Eid.ipn(self.config.number, service)
+        try:
+            bundle = self.keeper.make(source, destination, data, lifetime, now, service_class=priority)
+        except SecurityError as error:
+            self.keeper.failures[security_reason(error.reason)] += 1
+            return None
         details = {
             **details,
             "class": priority.name.lower(),
@@ -218,17 +220,21 @@ class BundleAgent:
             "size": len(data),
             "lifetime": lifetime,
         }
-        stored = self._store(bundle, encode(bundle), None, Step.ACCEPTED, details, now)
+        stored = self.keeper.keep(bundle, encode(bundle), None, Step.ACCEPTED, details, now)
         return stored.key if isinstance(stored, Held) else None
 
-    def _deliver(self, held: Held, now: float) -> None:
+    def _deliver(self, held: Held, now: float, *, doubtful: bool = False) -> None:
         """A bundle has come to its destination."""
-        bundle, _ = decode_from(self.store.load(held.key), 0)
+        bundle = self.delivery.open(held.key, now)
+        if bundle is None or self.delivery.is_record(held, bundle, now):
+            return
         service = bundle.destination.service
         if service == SINK or self.receivers.at(service) is not None:
             self._delivered(held, bundle, now)
+        elif self.config.unknown_service == "drop" and not self.local.serves(bundle.destination):
+            self.keeper.discard(held.key, DropReason.NO_SERVICE, now)
         else:
-            self.local.arrived(held, bundle, now)
+            self.local.arrived(held, bundle, now, doubtful=doubtful)
 
     def _delivered(self, held: Held, bundle: Bundle, now: float) -> None:
         """The application has it: record that, then let it leave the store."""
@@ -237,8 +243,7 @@ class BundleAgent:
             self._answer(bundle, now)
         self._custody.end(held, Step.DELIVERED, now, said)
         self.store.confirm_delivery(held.key)
-        created = self.clock.from_dtn_time(bundle.timestamp.time_ms)
-        self.metrics.latency(held.priority, now - created)
+        self.delivery.delivered(held, bundle, now)
         self.forwarder.release(held)
 
     def _answer(self, bundle: Bundle, now: float) -> None:
@@ -274,11 +279,14 @@ class BundleAgent:
             case Taken(tags=tags):
                 for leg in _legs(tags):
                     self._taken(leg, now)
-            case Returned(tags=tags, reason=reason, refused=refused):
+            case Interrupted(peer=peer, octets=octets):
+                self.keeper.interrupted(octets, peer, now)
+            case Returned(tags=tags, reason=reason, refused=refused, kept=kept):
                 self.metrics.returned[reason] += 1
                 for leg in _legs(tags):
                     forwarder.on_returned(leg, now, refused=refused)
-                    self._goes_on(leg, now)
+                    if not self.keeper.fragmenter.rest(leg, kept, now):
+                        self._goes_on(leg, now)
             case PeerUp(peer=peer):
                 forwarder.heard(peer, now)
             case PeerDown(peer=peer, retries=retries):
@@ -286,15 +294,14 @@ class BundleAgent:
 
     def _received(self, event: Received, now: float) -> None:
         for data in event.parts:
-            position = 0
+            position = start = 0
             try:
                 while position < len(data):
                     start = position
                     bundle, position = decode_from(data, position)
-                    details: dict[str, object] = {"peer": event.peer or ""}
-                    self._store(bundle, bytes(data[start:position]), event.peer, Step.RECEIVED, details, now)
+                    self.keeper.receive(bundle, bytes(data[start:position]), event.peer, now)
             except BundleError:
-                self.metrics.malformed += 1
+                self.keeper.malformed(bytes(data[start:]), event.peer, now)
             except StorageFullError:
                 if event.receipt is not None:
                     event.layer.refuse(event.receipt, now)
@@ -309,7 +316,7 @@ class BundleAgent:
             self._goes_on(leg, now)
             return
         held, peer = leg.held, {"peer": leg.neighbour}
-        if held.legs or self.forwarder.keeps_copies:
+        if held.legs or held.members or self.forwarder.keeps_copies:
             self._custody.begin(Record(now, self.config.name, Step.COPIED, held.bundle, peer), held, fresh=False)
             self._goes_on(leg, now)
             return
@@ -322,11 +329,14 @@ class BundleAgent:
         self.store.delete(held.key, forget=True)
         record = Record(now, self.config.name, Step.FORWARDED, held.bundle, {"peer": peer})
         self._custody.begin(record, held, fresh=False)
+        one_way = self.forwarder.layers[peer].one_way
+        reason = ReasonCode.UNIDIRECTIONAL_LINK if one_way else ReasonCode.NO_INFORMATION
+        self.keeper.report(held.subject, StatusAssertion.FORWARDED, reason)
 
     def _goes_on(self, leg: Leg, now: float) -> None:
         """A leg is over and the bundle still here: find another way, unless others carry it."""
         held = leg.held
-        if held.taken and not self.forwarder.keeps_copies:
+        if held.taken and not held.members and not self.forwarder.keeps_copies:
             if not held.legs:
                 self._leaves(held, min(held.taken), now)
             return
@@ -334,51 +344,9 @@ class BundleAgent:
             self.store.set_state(held.key, BundleState.QUEUED)
         self.forwarder.route(held, now)
 
-    def _store(
-        self, bundle: Bundle, octets: bytes, peer: str | None, step: Step, details: dict[str, object], now: float
-    ) -> Held | StorageFullError | None:
-        """Put a bundle into the store: its entry, the error when one of this node's finds no room, None when it is
-        there already."""
-        expires = self.clock.from_dtn_time(bundle.expiry_ms(self.clock.dtn_time(now)))
-        name = str(bundle.id)
-        try:
-            added = self.store.add(
-                octets,
-                bundle_id=bundle.id.key,
-                source=str(bundle.source),
-                destination=str(bundle.destination),
-                service_class=int(bundle.service_class),
-                expiry=expires,
-                received_from=peer or "",
-                now=now,
-            )
-        except StorageFullError as error:
-            self._custody.lose(error, now)
-            self._custody.note(
-                Record(now, self.config.name, Step.REFUSED, name, {**details, "reason": str(error)}),
-                bundle.service_class,
-            )
-            if peer is not None:
-                raise
-            return error
-        for victim in added.evicted:
-            self._discard(victim.key, Step.DROPPED, now, "evicted")
-        if added.key is None:
-            self.forwarder.came_back(name, peer)
-            self._custody.note(Record(now, self.config.name, Step.DUPLICATE, name, details), bundle.service_class)
-            return None
-        held = Held(added.key, name, self.destination(bundle), len(octets), bundle.service_class, expires, now, peer)
-        self._hold(held)
-        self._custody.begin(Record(now, self.config.name, step, name, details), held, fresh=True)
-        return held
-
     def _lost(self, held: Held) -> None:
-        self.forwarder.release(held)
+        self.keeper.forget(held)
         self.local.lost(held)
-
-    def _hold(self, held: Held) -> None:
-        self.forwarder.hold(held)
-        heapq.heappush(self._expiries, (held.expires, held.key))
 
     def _commit(self, now: float) -> bool:
         fresh = self._custody.commit(now)
@@ -388,52 +356,20 @@ class BundleAgent:
             self.local.durable(held)
         self.local.committed(now)
         for held in fresh:
-            self._dispatch(held, now)
+            self.keeper.settle(held)
+            if held.key in self.forwarder.held:
+                self._dispatch(held, now)
         return True
 
     def _dispatch(self, held: Held, now: float) -> None:
         if held.destination == self.config.name:
-            self._deliver(held, now)
+            if held.key not in self.keeper.reassembly:
+                self._deliver(held, now)
         else:
             self.forwarder.route(held, now)
 
-    # End of life and restart
-
-    def _expire(self, now: float) -> None:
-        while self._expiries and self._expiries[0][0] <= now:
-            _, key = heapq.heappop(self._expiries)
-            self._discard(key, Step.EXPIRED, now, "lifetime")
-
-    def _discard(self, key: int, step: Step, now: float, reason: str) -> None:
-        held = self.forwarder.held.get(key)
-        if held is None or self.local.applications.in_application(key):
-            return
-        self.local.applications.forget(key)
-        self.forwarder.remove(held, now)
-        self._custody.end(held, step, now, {"reason": reason})
-        self.store.delete(key)
-
-    def _fetch(self, leg: Leg, now: float) -> bytes | None:
-        """A bundle as it leaves: age told, hop counted, this node named. It ends here where it must not leave."""
-        held = leg.held
-        try:
-            bundle, _ = decode_from(self.store.load(held.key), 0)
-            hops = bundle.hop_count
-            if hops is not None and hops.hops >= hops.limit:
-                self._discard(held.key, Step.DROPPED, now, "hop limit")
-                return None
-            octets = encode(bundle.forwarded(Eid.ipn(self.config.number, 0), self._age(bundle, held, now)))
-        except (StoreError, BundleError) as error:
-            self._discard(held.key, Step.DROPPED, now, str(error))
-            return None
-        self.store.set_state(held.key, BundleState.FORWARDING, handler=leg.neighbour)
-        return octets
-
-    def _age(self, bundle: Bundle, held: Held, now: float) -> int:
-        """Milliseconds since a bundle was made, also where its source had no clock."""
-        if bundle.timestamp.time_ms:
-            return max(0, self.clock.dtn_time(now) - bundle.timestamp.time_ms)
-        return (bundle.bundle_age or 0) + round((now - held.since) * 1000)
+    def _leaving(self, leg: Leg, now: float) -> bytes | None:
+        return self.keeper.leaving(leg, now)
 
     def _number(self, space: str, name: str) -> int:
         return int.from_bytes(self.store.get(space, name) or b"", "big")
@@ -442,32 +378,15 @@ class BundleAgent:
         self.store.put(space, name, value.to_bytes(8, "big"))
 
     def _recover(self, now: float, delivered: frozenset[str]) -> None:
-        """Take up what the store held when the node ended, in the order in which it came."""
-        ours = (BundleState.DELIVERING, BundleState.AWAITING_DELIVERY)
-        for record in list(self.store.iterate(BundleState.FORWARDING, BundleState.QUEUED, *ours)):
-            bundle, _ = decode_from(self.store.load(record.key), 0)
-            if str(bundle.id) in delivered:
-                # The node ended between the ledger and the commit that a reply belongs to.
-                self._answer(bundle, now)
-                self.store.confirm_delivery(record.key)
-                continue
-            held = Held(
-                record.key,
-                str(bundle.id),
-                self.destination(bundle),
-                record.size,
-                ServiceClass(record.service_class),
-                record.expiry,
-                record.added,
-                record.received_from or None,
-            )
-            self._hold(held)
-            if record.state in ours:
-                self.local.arrived(held, bundle, now, doubtful=bool(record.handler))
+        # The node may have ended between the ledger and the commit that a reply belongs to.
+        found = recover(self.keeper, self.config.name, now, delivered, lambda bundle: self._answer(bundle, now))
+        for held, state, endpoint in found:
+            if state in (BundleState.DELIVERING, BundleState.AWAITING_DELIVERY):
+                self._deliver(held, now, doubtful=state is BundleState.DELIVERING)
             else:
                 self._dispatch(held, now)
             for source in self.flows:
-                if isinstance(source, BacklogSource) and bundle.source == self._endpoint(source.flow):
+                if isinstance(source, BacklogSource) and endpoint == self._endpoint(source.flow):
                     source.adopt(held.key)
 
     def _endpoint(self, flow: FlowConfig) -> Eid:
@@ -475,8 +394,7 @@ class BundleAgent:
 
     def destination(self, bundle: Bundle) -> str:
         """The node that a bundle goes to, or its endpoint as text where the network has no such node."""
-        endpoint = bundle.destination
-        return self._names.get(endpoint.node, str(endpoint))
+        return self.keeper.endpoints.node(bundle.destination) or str(bundle.destination)
 
 
 def _legs(tags: Iterable[object]) -> list[Leg]:

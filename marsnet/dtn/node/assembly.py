@@ -68,5 +68,7 @@ def assemble(
                 remedy=f"choose one of {', '.join(by_name)}",
             )
         carried[name] = by_name[neighbour.convergence]
-    forwarder = Forwarder(SabrRouter(config.name, plan), contacts, carried, fetch, rate=clock.rate)
+    forwarder = Forwarder(
+        SabrRouter(config.name, plan, copies=config.critical_copies), contacts, carried, fetch, rate=clock.rate
+    )
     return forwarder, layers, ltp

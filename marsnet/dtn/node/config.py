@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from marsnet.dtn.apps.config import ApplicationsConfig
 from marsnet.dtn.bpv7 import ServiceClass
+from marsnet.dtn.node.settings import BundleSettings
 from marsnet.errors import InputError
 
 
@@ -141,8 +142,8 @@ class ReceiverConfig(_Record):
     file: FileConfig | None = None
 
 
-class NodeConfig(_Record):
-    """Configuration of one node, as JSON. Times are mission seconds, sizes bytes.
+class NodeConfig(BundleSettings):
+    """Configuration of one node, as JSON. Times are mission seconds, sizes bytes. `BundleSettings` are part of it.
 
     Attributes:
         name: of the node in the plan.
@@ -190,13 +191,13 @@ class NodeConfig(_Record):
 
 
 def load_config(path: Path) -> NodeConfig:
-    """Read a node's configuration.
+    """Read a node's configuration. Key files are relative to its folder.
 
     Raises:
         InputError: unreadable, or not as `NodeConfig` says.
     """
     try:
-        return NodeConfig.model_validate_json(path.read_text(encoding="utf-8"))
+        config = NodeConfig.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read {str(path)!r}: {error.strerror}", remedy="check the path") from None
     except ValidationError as error:
@@ -205,3 +206,4 @@ def load_config(path: Path) -> NodeConfig:
         raise InputError(
             f"{place}: {first['msg']} (got {first['input']!r})", remedy="mend the value", file=path
         ) from None
+    return config.model_copy(update={"security": config.security.within(path.parent)})

@@ -69,6 +69,11 @@ class Custody:
         """The store has changed otherwise: make that durable with the next commit."""
         self._ended = True
 
+    def remark(self, record: Record) -> None:
+        """Record what others say: no step of a bundle here, so it is not counted as one."""
+        self._ledger.record(record)
+        self._ended = True
+
     def note(self, record: Record, service_class: ServiceClass) -> None:
         """Record and count a step that is true already."""
         self._ledger.record(record)

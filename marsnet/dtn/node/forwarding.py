@@ -9,9 +9,11 @@ from marsnet.dtn.bpv7 import ServiceClass
 from marsnet.dtn.node.contacts import FIRST_RETRY, Contacts
 from marsnet.dtn.node.layer import Layer
 from marsnet.dtn.node.queues import ClassQueue, Held, Leg
-from marsnet.dtn.routing import Booking, Router, RouteRequest
+from marsnet.dtn.routing import Booking, Decision, Forward, NoRoute, Reason, Router, RouteRequest
 from marsnet.plan.types import ContactPlan
 
+LEAVING = 32
+"""Octets that a bundle grows by at most when it leaves: previous node, hop count, age, copies."""
 Fetch = Callable[[Leg, float], bytes | None]
 """The octets of a bundle as they leave now for the leg's neighbour; None when it must not leave."""
 
@@ -24,6 +26,8 @@ class Forwarder:
         router: decides the next hops.
         contacts: when neighbours can be reached.
         layers: the convergence layer by neighbour.
+        cut: is called with a bundle of which no more than so many octets can go: True when fragments take its place.
+        give_up: is called with a bundle that has no route, and why: True when it was deleted.
     """
 
     def __init__(
@@ -50,6 +54,8 @@ class Forwarder:
         self.router, self.contacts = router, contacts
         self.layers: dict[str, Layer] = dict(layers)
         self.keeps_copies = keeps_copies
+        self.cut: Callable[[Held, int, float], bool] = lambda held, size, now: False
+        self.give_up: Callable[[Held, Reason | None, float], bool] = lambda held, reason, now: False
         self._fetch, self._rate = fetch, rate
         self._queues = {name: ClassQueue() for name in self.layers}
         self._unsent: dict[str, int] = dict.fromkeys(self.layers, 0)
@@ -96,30 +102,95 @@ class Forwarder:
         self._limbo.pop(held.key, None)
         for leg in [leg for leg in held.legs if leg.handle is None]:
             self._drop(leg)
-        excluded = held.taken | held.refused | {leg.neighbour for leg in held.legs}
-        decision = self.router.route(
+        if held.members:
+            self._route_group(held, now)
+            return
+        if not held.copies:
+            return
+        decision = self._ask(held, held.destination, now)
+        if isinstance(decision, NoRoute):
+            if not held.legs:
+                self._stuck(held, decision, now)
+            return
+        chosen = decision if self.keeps_copies else decision[: held.copies]
+        for forward in decision[len(chosen) :]:
+            self.router.release(forward.booking)
+        displaced = [booking for forward in decision for booking in forward.displaced]
+        if self._fit(held, chosen, now):
+            share, extra = divmod(held.copies, len(chosen))
+            for number, forward in enumerate(chosen):
+                leg = self._lead(held, forward)
+                if not self.keeps_copies:
+                    leg.copies = share + (number < extra)
+                    held.copies -= leg.copies
+        self.displace(displaced, now)
+
+    def _ask(self, held: Held, destination: str, now: float) -> Decision:
+        excluded = held.refused | {leg.neighbour for leg in held.legs} | held.taken
+        return self.router.route(
             RouteRequest(
-                held.destination,
+                destination,
                 held.size,
                 int(held.priority),
                 held.expires,
                 previous_hop=held.previous_hop,
-                excluded=frozenset(excluded),
-                critical=held.replicate,
+                excluded=frozenset(held.refused if held.members else excluded),
+                critical=held.copies > 1 and not held.members,
             ),
             now,
         )
-        if not isinstance(decision, list):
-            if not held.legs:
-                self._limbo[held.key] = held
+
+    def _lead(self, held: Held, forward: Forward) -> Leg:
+        leg = Leg(held, forward.neighbour, forward.booking)
+        held.legs.append(leg)
+        self._booked[forward.booking] = leg
+        self._queues[forward.neighbour].push(leg)
+        return leg
+
+    def _fit(self, held: Held, forwards: list[Forward], now: float) -> bool:
+        """Whether every neighbour takes bundles of this size; otherwise the bundle is cut, or goes other ways."""
+        for forward in forwards:
+            limit = self.layers[forward.neighbour].max_bundle(forward.neighbour)
+            if limit is None or held.size + LEAVING <= limit:
+                continue
+            for other in forwards:
+                self.router.release(other.booking)
+            if not self.cut(held, limit, now):
+                held.too_large = True
+                self._decline(held, forward.neighbour, now)
+                self.route(held, now)
+            return False
+        return True
+
+    def _stuck(self, held: Held, decision: NoRoute, now: float) -> None:
+        """Nothing takes the bundle as it is: cut it, give it up, or keep it until something changes."""
+        if decision.fits and self.cut(held, decision.fits, now):
             return
+        if not self.give_up(held, decision.reason, now):
+            self._limbo[held.key] = held
+
+    def _route_group(self, held: Held, now: float) -> None:
+        """One copy to each neighbour that leads to nodes of the group; the neighbour is responsible for those then."""
+        unreached = held.members.difference(*(leg.serves for leg in held.legs))
         displaced: list[Booking] = []
-        for forward in decision:
-            leg = Leg(held, forward.neighbour, forward.booking)
-            held.legs.append(leg)
-            self._booked[forward.booking] = leg
-            self._queues[forward.neighbour].push(leg)
-            displaced += forward.displaced
+        for member in sorted(unreached):
+            decision = self._ask(held, member, now)
+            if isinstance(decision, NoRoute):
+                self._limbo[held.key] = held
+                continue
+            forward = decision[0]
+            for other in decision[1:]:
+                self.router.release(other.booking)
+            displaced += [booking for each in decision for booking in each.displaced]
+            same = next((leg for leg in held.legs if leg.neighbour == forward.neighbour), None)
+            if same is None and forward.neighbour not in held.taken:
+                self._lead(held, forward).serves.add(member)
+                continue
+            self.router.release(forward.booking)
+            if same is not None:
+                same.serves.add(member)
+            else:
+                held.members.discard(member)
         self.displace(displaced, now)
 
     def displace(self, bookings: Iterable[Booking], now: float) -> None:
@@ -132,6 +203,11 @@ class Forwarder:
             if leg.queued:
                 self._drop(leg)
                 self.route(leg.held, now)
+
+    def park(self, held: Held) -> None:
+        """A bundle is here again; it gets a route when something changes."""
+        self.hold(held)
+        self._limbo[held.key] = held
 
     def retry_limbo(self, now: float) -> None:
         """Something has changed: what has no route may have one."""
@@ -159,6 +235,8 @@ class Forwarder:
                 self._unsent[leg.neighbour] -= leg.held.size
         if leg in leg.held.legs:
             leg.held.legs.remove(leg)
+            if not self.keeps_copies:
+                leg.held.copies += leg.copies
 
     def _unbook(self, leg: Leg, *, used: bool) -> None:
         if leg.booking is not None:
@@ -178,21 +256,26 @@ class Forwarder:
     def on_taken(self, leg: Leg) -> None:
         """The neighbour has the bundle. Without effect on it when it has come back since: that copy counts."""
         self.on_sent(leg)
-        self._drop(leg)
         if not leg.returned:
+            leg.copies = 0
             leg.held.taken.add(leg.neighbour)
+            leg.held.members -= leg.serves
+        self._drop(leg)
 
     def on_returned(self, leg: Leg, now: float, *, refused: bool) -> None:
         """A leg comes back from its layer undelivered; `refused` when the neighbour does not want this bundle."""
         self._drop(leg)
         if refused:
-            leg.held.refused.add(leg.neighbour)
-            heapq.heappush(self._pardons, (now + FIRST_RETRY, leg.held.key, leg.neighbour))
+            self._decline(leg.held, leg.neighbour, now)
+
+    def _decline(self, held: Held, neighbour: str, now: float) -> None:
+        held.refused.add(neighbour)
+        heapq.heappush(self._pardons, (now + FIRST_RETRY, held.key, neighbour))
 
     def came_back(self, bundle: str, peer: str | None) -> None:
         """A bundle has come again while a neighbour has yet to confirm it: whoever sent it deletes its own copy."""
         held = self._named.get(bundle)
-        if held is None:
+        if held is None or held.members:
             return
         for leg in held.legs:
             if leg.handle is not None:

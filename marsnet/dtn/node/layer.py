@@ -61,11 +61,26 @@ class Returned:
         tags: as given to `send`.
         reason: in words, for counters.
         refused: whether the neighbour declined this bundle: another one may still pass.
+        kept: octets from the beginning that it has acknowledged all the same.
     """
 
     tags: tuple[object, ...]
     reason: str
     refused: bool = False
+    kept: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """A transfer from a neighbour broke off.
+
+    Attributes:
+        peer: name of the node that sent it; None where the layer does not know.
+        octets: the beginning of a bundle.
+    """
+
+    peer: str | None
+    octets: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +113,7 @@ class PeerDown:
     retries: bool
 
 
-LayerEvent = Received | Sent | Taken | Returned | PeerUp | PeerDown
+LayerEvent = Received | Interrupted | Sent | Taken | Returned | PeerUp | PeerDown
 
 
 class Figure(NamedTuple):
@@ -124,12 +139,14 @@ class Layer:
 
     Attributes:
         name: as in the configuration.
+        one_way: whether `Taken` means no more than that the bundle has left.
         ahead: host seconds of a link's rate that may be handed over ahead of time.
         drops: what was not sent or not taken in, by reason.
         wake: called when there are events to take outside of a call of the node; the node sets it.
     """
 
     name: str
+    one_way: bool = False
     ahead: float = 0.05
 
     def __init__(self) -> None:

@@ -28,6 +28,14 @@ class Step(StrEnum):
     """A neighbour took a copy, and this node keeps its own."""
     DELIVERED = "delivered"
     """The destination handed it to the application."""
+    FRAGMENTED = "fragmented"
+    """A part of a bundle that was here became a bundle of its own, this fragment."""
+    REASSEMBLED = "reassembled"
+    """Its fragments became one bundle again."""
+    ISSUED = "issued"
+    """The node made it on its own account: an administrative record."""
+    REPORT = "report"
+    """A status report about it came to this node."""
     DUPLICATE = "duplicate"
     """It came a second time."""
     EXPIRED = "expired"
@@ -45,8 +53,10 @@ class Record(NamedTuple):
         step: what.
         bundle: bundle id as text.
         details: `flow`, `class`, `source`, `destination`, `size`, `lifetime` with ACCEPTED, and `tenant` and `answers`
-            (the id of the request) where they apply; `peer` with RECEIVED, COPIED and FORWARDED; `reason` with DROPPED
-            and REFUSED; `intact` with DELIVERED, and `file` with the part that completed one.
+            (the id of the request) where they apply; `peer` with RECEIVED, COPIED and FORWARDED; `reason` with EXPIRED,
+            DROPPED and REFUSED; `intact` with DELIVERED, and `file` with the part that completed one; `of` with
+            FRAGMENTED, the bundle that was cut; `parts` with REASSEMBLED; `by`, `status`, `code` and `at` (DTN
+            milliseconds or null) with REPORT.
     """
 
     time: float

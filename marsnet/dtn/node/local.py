@@ -7,29 +7,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from marsnet.dtn.apps.registry import Applications, Parcel
 from marsnet.dtn.apps.submission import Done, Submission, SubmissionError
-from marsnet.dtn.bpv7 import Bundle, BundleError, CreationTimestamp, decode_from, encode
+from marsnet.dtn.bpv7 import Bundle, CreationTimestamp, Eid, encode
 from marsnet.dtn.node.ledger import Step
 from marsnet.dtn.node.queues import Held
-from marsnet.dtn.store import StorageFullError, StoreError
+from marsnet.dtn.node.reasons import DropReason
 
 if TYPE_CHECKING:
     from marsnet.dtn.node.agent import BundleAgent
-
-
-class Keep(Protocol):
-    """Puts a bundle into the store."""
-
-    def __call__(
-        self, bundle: Bundle, octets: bytes, peer: str | None, step: Step, details: dict[str, object], now: float
-    ) -> Held | StorageFullError | None:
-        """Its entry, the error when there is no room, None when it is there already."""
-
-
-class Discard(Protocol):
-    """Ends a bundle's life undelivered."""
-
-    def __call__(self, key: int, step: Step, now: float, reason: str) -> None:
-        """Say how and why."""
 
 
 class End(Protocol):
@@ -50,20 +34,18 @@ class LocalTraffic:
         echo: service number of the echo service; None for none.
     """
 
-    def __init__(self, agent: BundleAgent, echo: int | None, *, keep: Keep, discard: Discard, end: End) -> None:
+    def __init__(self, agent: BundleAgent, echo: int | None, *, end: End) -> None:
         """Begin with empty mailboxes.
 
         Args:
             agent: the node.
             echo: service number of the echo service; None for none.
-            keep: puts a bundle into the store: its entry, the error when there is no room, None when it is there.
-            discard: ends a bundle's life undelivered.
             end: ends a bundle's life delivered.
         """
         self.applications = Applications(agent.store, self)
         self.echoed = self.unechoed = 0
         self.echo = echo
-        self._agent, self._keep, self._discard, self._end = agent, keep, discard, end
+        self._agent, self._end = agent, end
         self._waiting: dict[int, tuple[Done, Bundle]] = {}
         self._after: list[Callable[[], None]] = []
 
@@ -74,21 +56,22 @@ class LocalTraffic:
 
         Raises:
             BundleError: the bundle would break a rule of RFC 9171.
+            SecurityError: it cannot be protected as its rule demands.
         """
         agent = self._agent
-        stamp = agent.clock.dtn_time(now) if submission.time_ms is None else submission.time_ms
-        sequence = submission.sequence
-        if submission.time_ms is None:
-            sequence = agent.store.reserve("bundles", "sequence")
-        bundle = Bundle.create(
+        timestamp = None
+        if submission.time_ms is not None:
+            timestamp = CreationTimestamp(submission.time_ms, submission.sequence)
+        bundle = agent.keeper.make(
             submission.source,
             submission.destination,
             submission.payload,
-            CreationTimestamp(stamp, sequence),
-            round(submission.lifetime * 1000),
-            report_to=submission.report_to,
-            flags=submission.flags,
+            submission.lifetime,
+            now,
             service_class=submission.priority,
+            flags=submission.flags,
+            report_to=submission.report_to or submission.source,
+            timestamp=timestamp,
         )
         details: dict[str, object] = {
             "flow": f"application {submission.source}",
@@ -98,7 +81,7 @@ class LocalTraffic:
             "size": len(submission.payload),
             "lifetime": submission.lifetime,
         }
-        held = self._keep(bundle, encode(bundle), None, Step.ACCEPTED, details, now)
+        held = agent.keeper.keep(bundle, encode(bundle), None, Step.ACCEPTED, details, now)
         if isinstance(held, Held):
             self._waiting[held.key] = done, bundle
         elif held is None:
@@ -130,9 +113,16 @@ class LocalTraffic:
 
     # Bundles that end here
 
+    def serves(self, endpoint: Eid) -> bool:
+        """Whether something of this node takes bundles for an endpoint."""
+        return self._is_echo(endpoint) or self.applications.is_attached(str(endpoint))
+
+    def _is_echo(self, endpoint: Eid) -> bool:
+        return endpoint.service == self.echo and not endpoint.name
+
     def arrived(self, held: Held, bundle: Bundle, now: float, *, doubtful: bool = False) -> None:
         """A bundle for an endpoint of this node is in its store, durably; `doubtful` when it was handed out before."""
-        if bundle.destination.service == self.echo and not bundle.destination.name:
+        if self._is_echo(bundle.destination):
             self._echo(held, bundle, now)
             return
         parcel = Parcel(held.key, held.bundle, str(bundle.destination), held.priority, held.since)
@@ -160,12 +150,7 @@ class LocalTraffic:
 
     def content(self, parcel: Parcel, now: float) -> Bundle | None:
         """The bundle; None when it cannot be read and has been given up."""
-        try:
-            return decode_from(self._agent.store.load(parcel.key), 0)[0]
-        except (StoreError, BundleError) as error:
-            self.applications.forget(parcel.key)
-            self._discard(parcel.key, Step.DROPPED, now, str(error))
-            return None
+        return self._agent.delivery.open(parcel.key, now)
 
     def taken(self, parcel: Parcel, content: Bundle, now: float) -> None:
         """An application has confirmed a bundle."""
@@ -178,5 +163,5 @@ class LocalTraffic:
         held = self._agent.forwarder.held.get(parcel.key)
         if held is None or held.expires > now:
             return held is None
-        self._discard(parcel.key, Step.EXPIRED, now, "lifetime")
+        self._agent.keeper.discard(parcel.key, DropReason.LIFETIME, now)
         return True

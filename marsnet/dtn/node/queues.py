@@ -7,6 +7,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from marsnet.dtn.bpv7 import ServiceClass
+from marsnet.dtn.node.reports import Subject
 from marsnet.dtn.routing import Booking
 
 STARVATION_BOUND = 32
@@ -26,7 +27,12 @@ class Held:
         expires: mission seconds.
         since: mission seconds at which it came in.
         previous_hop: node that it came from.
-        replicate: whether copies go over disjoint paths.
+        copies: disjoint ways that it may still take at once; each leg takes some of them along.
+        members: for a group's bundle, the nodes of the group that no neighbour is responsible for yet.
+        too_large: whether a neighbour takes no bundles of this size, and it cannot be cut.
+        subject: what reports about it need, where it asks for any.
+        replaces: bundles in the store that it was made of: they leave when it is durable.
+        parent: the bundle that it was cut from, until then.
         legs: its ways to neighbours; several when it is copied.
         taken: neighbours that have a copy, while this node keeps its own.
         refused: neighbours that declined it lately.
@@ -40,7 +46,12 @@ class Held:
     expires: float
     since: float
     previous_hop: str | None = None
-    replicate: bool = False
+    copies: int = 1
+    members: set[str] = field(default_factory=set)
+    too_large: bool = False
+    subject: Subject | None = None
+    replaces: tuple[int, ...] = ()
+    parent: Held | None = None
     legs: list[Leg] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
@@ -54,6 +65,9 @@ class Leg:
         held: the bundle.
         neighbour: next hop.
         booking: its volume on the route, until it has left.
+        copies: how many of the bundle's copies it stands for; the neighbour may make as many of its own.
+        serves: for a group's bundle, the nodes that the neighbour is to reach.
+        payload_at: position of the payload's first octet in what was handed to the layer.
         queued: whether it waits in the neighbour's queue.
         handle: of the convergence layer that carries it; None before.
         sent: whether all of it has left.
@@ -64,6 +78,9 @@ class Leg:
     held: Held
     neighbour: str
     booking: Booking | None = None
+    copies: int = 1
+    serves: set[str] = field(default_factory=set)
+    payload_at: int = 0
     queued: bool = False
     handle: Hashable = None
     sent: bool = False

@@ -1,0 +1,531 @@
+"""What a node keeps: every bundle from its arrival or creation to the end of its life here."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+from marsnet.clock import MissionClock
+from marsnet.dtn.apps.registry import Applications
+from marsnet.dtn.bpv7 import (
+    BlockFlags,
+    BlockType,
+    Bundle,
+    BundleError,
+    BundleFlags,
+    CreationTimestamp,
+    Eid,
+    ReasonCode,
+    ServiceClass,
+    StatusAssertion,
+    cbor,
+    decode,
+    encode,
+)
+from marsnet.dtn.bpv7.blocks import REPORT_FLAGS
+from marsnet.dtn.bpv7.extension import decode_copies
+from marsnet.dtn.bpv7.prefix import leading_fragment, read_primary_block
+from marsnet.dtn.node.config import NodeConfig
+from marsnet.dtn.node.custody import Custody
+from marsnet.dtn.node.endpoints import Endpoints
+from marsnet.dtn.node.forwarding import Forwarder
+from marsnet.dtn.node.fragmenting import Fragmenter
+from marsnet.dtn.node.groups import Audience, addressed, audience
+from marsnet.dtn.node.identity import LOCAL_COPY, delivery_key, key_of, name_of
+from marsnet.dtn.node.intake import Intake, take_in
+from marsnet.dtn.node.ledger import Record, Step
+from marsnet.dtn.node.metrics import NodeMetrics
+from marsnet.dtn.node.queues import Held, Leg
+from marsnet.dtn.node.reasons import DropReason, report_code
+from marsnet.dtn.node.reassembly import Offer, Reassembly, whole_id
+from marsnet.dtn.node.reports import ReportLog, StatusReporter, Subject
+from marsnet.dtn.node.security import NodeSecurity
+from marsnet.dtn.routing import Reason
+from marsnet.dtn.store import Added, BundleRecord, BundleState, BundleStore, StorageFullError, StoreError
+
+_TAIL = (1, 4, 6)
+"""Octets after a payload's data, by the type of its checksum: the checksum, and the end of the bundle."""
+_UNREACHABLE = (Reason.UNKNOWN, Reason.UNREACHABLE)
+
+
+class Keeper:
+    """The bundles of one node.
+
+    Attributes:
+        endpoints: which are this node's.
+        security: BPSec.
+        reporter: status reports that this node makes.
+        reports: status reports that came to this node.
+        reassembly: fragments that wait for others.
+        drops: bundles deleted, by reason and class.
+        failures: operations of security that failed, by reason.
+        removed_blocks: blocks that were removed because they are unknown here, by type code.
+        fragmenter: cuts bundles and puts them together.
+        store: of the bundles.
+        custody: what the next commit makes true.
+        forwarder: ways and queues.
+        mailboxes: what waits for applications; the node sets it.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        clock: MissionClock,
+        store: BundleStore,
+        metrics: NodeMetrics,
+        custody: Custody,
+        forwarder: Forwarder,
+        now: float,
+        boots: int,
+    ) -> None:
+        """Begin with nothing; `recover` takes up what the store holds. Raises InputError for a bad configuration."""
+        self.endpoints = Endpoints(config.name, config.numbers, config.groups)
+        self.security = NodeSecurity(
+            config.security, self.endpoints.admin, f"{config.seed}/{config.name}/bpsec/{boots}"
+        )
+        self.reporter = StatusReporter(config.reports, now)
+        self.reports = ReportLog(config.reports.keep)
+        self.reassembly = Reassembly(config.fragments)
+        self.drops: Counter[tuple[str, ServiceClass]] = Counter()
+        self.failures: Counter[str] = Counter()
+        self.removed_blocks: Counter[int] = Counter()
+        self.store, self.custody, self.forwarder = store, custody, forwarder
+        self._config, self._clock, self._metrics = config, clock, metrics
+        self._expiries: list[tuple[float, int]] = []
+        self.mailboxes: Applications | None = None
+        self._to_report: list[tuple[Subject, StatusAssertion, ReasonCode, bool]] = []
+        self.fragmenter = Fragmenter(config, self)
+        forwarder.cut, forwarder.give_up = self.fragmenter.cut, self._give_up
+
+    # Bundles made here
+
+    def make(
+        self,
+        source: Eid,
+        destination: Eid,
+        data: bytes,
+        lifetime: float,
+        now: float,
+        *,
+        service_class: ServiceClass = ServiceClass.NORMAL,
+        flags: int = 0,
+        report_to: Eid | None = None,
+        timestamp: CreationTimestamp | None = None,
+    ) -> Bundle:
+        """A bundle of this node, protected as its rule says.
+
+        Args:
+            source: an endpoint of this node, or the null endpoint.
+            destination: where to.
+            data: the payload.
+            lifetime: mission seconds.
+            now: mission seconds.
+            service_class: its class.
+            flags: bits of `BundleFlags`.
+            report_to: endpoint of status reports; this node's administrative endpoint by default.
+            timestamp: default: now and a number that was not used before; time 0 on a node without a clock.
+
+        Raises:
+            BundleError: flags that do not go together.
+            SecurityError: it cannot be protected as its rule demands.
+        """
+        if timestamp is None:
+            time_ms = self._clock.dtn_time(now) if self._config.has_clock else 0
+            timestamp = CreationTimestamp(time_ms, self.store.reserve("bundles", "sequence"))
+        bundle = Bundle.create(
+            source,
+            destination,
+            data,
+            timestamp,
+            round(lifetime * 1000),
+            report_to=report_to or self.endpoints.admin,
+            flags=flags,
+            service_class=service_class,
+        )
+        return self.security.protect(bundle) if self.security.active else bundle
+
+    def catch_up(self, now: float) -> None:
+        """Make the status reports that became due, and put together what there was no room for."""
+        self.fragmenter.retry(now)
+        due, self._to_report = self._to_report, []
+        for subject, assertion, reason, asked in due:
+            time_ms = self._clock.dtn_time(now) if self._config.has_clock else 0
+            out = self.reporter.report(subject, assertion, reason, time_ms, now, asked=asked)
+            if out is None:
+                continue
+            bundle = self.make(
+                self.endpoints.admin,
+                out.destination,
+                out.payload,
+                out.lifetime_ms / 1000,
+                now,
+                service_class=out.service_class,
+                flags=BundleFlags.ADMIN_RECORD.value,
+                report_to=Eid.parse("dtn:none"),
+            )
+            self.keep(bundle, encode(bundle), None, Step.ISSUED, {"subject": str(subject.id)}, now)
+
+    def report(
+        self,
+        subject: Subject | None,
+        assertion: StatusAssertion,
+        reason: ReasonCode = ReasonCode.NO_INFORMATION,
+        *,
+        asked: bool = False,
+    ) -> None:
+        """Something became of a bundle: report it where it asks for that."""
+        if subject is not None and (asked or subject.flags & assertion.request_flag):
+            self._to_report.append((subject, assertion, reason, asked))
+
+    # Arrival
+
+    def receive(self, bundle: Bundle, octets: bytes, peer: str | None, now: float) -> None:
+        """A bundle came from a neighbour.
+
+        Raises:
+            StorageFullError: there is no room for it; the neighbour is to keep it.
+        """
+        whom = self.audience(bundle)
+        collects = bundle.is_fragment and not whom.nodes
+        if self._known(bundle, whom):
+            self._duplicate(bundle, peer, now)
+            return
+        taken = take_in(bundle, self.security, passes=bool(whom.nodes), expired=self.expiry(bundle, now) <= now)
+        kept = taken.bundle
+        if collects and not taken.drop:
+            offer = self.reassembly.offer(kept)
+            if offer is Offer.KNOWN:
+                self._duplicate(bundle, peer, now)
+                return
+            if offer is not Offer.NEW:
+                taken.delete(DropReason.REASSEMBLY if offer is Offer.TOO_MUCH else DropReason.CONTRADICTION)
+        if not taken.drop:
+            data = octets if kept is bundle else encode(kept)
+            self.keep(kept, data, peer, Step.RECEIVED, {"peer": peer or ""}, now)
+        self._note(taken, peer, now)
+
+    def _known(self, bundle: Bundle, whom: Audience) -> bool:
+        """Whether a bundle came before; a fragment for this node, also when its whole bundle did."""
+        if whom.nodes:
+            return self.store.seen(key_of(bundle))
+        key, whole = key_of(bundle), whole_id(bundle).key
+        if whom.group:
+            key, whole = delivery_key(bundle), whole + LOCAL_COPY
+        return self.store.seen(key) or (bundle.is_fragment and self.store.seen(whole))
+
+    def malformed(self, octets: bytes, peer: str | None, now: float) -> None:
+        """Octets came that are no bundle. Where their primary block can be trusted, its bundle ends here."""
+        self._metrics.malformed += 1
+        try:
+            primary = read_primary_block(octets)
+        except BundleError:
+            return
+        taken = Intake(primary)
+        taken.delete(DropReason.MALFORMED)
+        self._note(taken, peer, now)
+
+    def interrupted(self, octets: bytes, peer: str | None, now: float) -> bool:
+        """A transfer broke off: keep the beginning as a fragment, where that is wanted and allowed.
+
+        Raises:
+            StorageFullError: there is no room for it.
+        """
+        if not self._config.fragments.reactive:
+            return False
+        try:
+            part = leading_fragment(octets)
+        except BundleError:
+            return False
+        self.fragmenter.made["reactive"] += 1
+        self.receive(part, encode(part), peer, now)
+        return True
+
+    def _note(self, taken: Intake, peer: str | None, now: float) -> None:
+        self.failures.update(taken.failures)
+        self.removed_blocks.update(taken.removed)
+        subject = Subject.of(taken.bundle) if taken.reports else None
+        for assertion, reason, asked in taken.reports:
+            self.report(subject, assertion, reason, asked=asked)
+        if taken.drop:
+            step = Step.EXPIRED if taken.drop == DropReason.LIFETIME else Step.DROPPED
+            details: dict[str, object] = {"reason": taken.drop, "peer": peer or ""}
+            service_class = taken.bundle.service_class if taken.bundle.blocks else ServiceClass.NORMAL
+            name = name_of(taken.bundle) if taken.bundle.blocks else str(whole_id(taken.bundle))
+            self.drops[taken.drop, service_class] += 1
+            self.custody.note(Record(now, self._config.name, step, name, details), service_class)
+            self.custody.touch()
+
+    def _duplicate(self, bundle: Bundle, peer: str | None, now: float) -> None:
+        name = name_of(bundle)
+        self.forwarder.came_back(name, peer)
+        record = Record(now, self._config.name, Step.DUPLICATE, name, {"peer": peer or ""})
+        self.custody.note(record, bundle.service_class)
+
+    # The store
+
+    def keep(
+        self, bundle: Bundle, octets: bytes, peer: str | None, step: Step, details: dict[str, object], now: float
+    ) -> Held | StorageFullError | None:
+        """Put a bundle into the store; it is dispatched after the next commit.
+
+        Returns:
+            Its entry, the error when one of this node's finds no room, None when it is there already.
+
+        Raises:
+            StorageFullError: no room for a bundle that came from a neighbour.
+        """
+        try:
+            helds = self.insert(bundle, octets, peer, now)
+        except StorageFullError as error:
+            self.custody.lose(error, now)
+            refusal = Record(now, self._config.name, Step.REFUSED, name_of(bundle), {**details, "reason": str(error)})
+            self.custody.note(refusal, bundle.service_class)
+            if peer is not None:
+                raise
+            return error
+        if not helds:
+            self._duplicate(bundle, peer, now)
+            return None
+        for held in helds:
+            record = Record(now, self._config.name, step, held.bundle, details)
+            if held is not helds[0]:
+                record = Record(now, self._config.name, Step.COPIED, held.bundle, {"peer": self._config.name})
+            self.custody.begin(record, held, fresh=True)
+        for held in helds:
+            if bundle.is_fragment and held.destination == self._config.name:
+                self.fragmenter.collect(held.key, bundle, peer, now)
+        return helds[0]
+
+    def insert(self, bundle: Bundle, octets: bytes, peer: str | None, now: float) -> list[Held]:
+        """Put a bundle into the store and into the node's memory, without a word about it; empty for a duplicate.
+
+        A group's bundle for this node and for others is stored twice: what waits for the application does not hold up
+        what goes on.
+
+        Raises:
+            StorageFullError: no room.
+        """
+        whom = self.audience(bundle)
+        waits = BundleState.REASSEMBLY if bundle.is_fragment else BundleState.QUEUED
+        if not whom.group:
+            state = BundleState.QUEUED if whom.nodes else waits
+            return self._stored(self.add(bundle, octets, peer, now, state), bundle, octets, peer, now)
+        helds: list[Held] = []
+        if whom.nodes:
+            added = self.add(bundle, octets, peer, now, BundleState.QUEUED)
+            helds += self._stored(added, bundle, octets, peer, now)
+        if whom.local:
+            added = self.add(bundle, octets, peer, now, waits, delivery_key(bundle))
+            helds += self._stored(added, bundle, octets, peer, now, local=True)
+        return helds
+
+    def _stored(
+        self, added: Added, bundle: Bundle, octets: bytes, peer: str | None, now: float, *, local: bool = False
+    ) -> list[Held]:
+        return [] if added.key is None else [self.hold(added.key, bundle, len(octets), now, peer, local=local)]
+
+    def add(
+        self,
+        bundle: Bundle,
+        octets: bytes,
+        peer: str | None,
+        now: float,
+        state: BundleState,
+        key: bytes | None = None,
+    ) -> Added:
+        """Put a bundle into the store, and no more. Raises StorageFullError when there is no room."""
+        tenant = self._tenant(bundle)
+        quota = self._config.tenants[tenant].quota if tenant else None
+        over = tenant if quota is not None and self.store.tenant_usage(tenant).size + len(octets) > quota else None
+        try:
+            added = self.store.add(
+                octets,
+                bundle_id=key or key_of(bundle),
+                source=str(bundle.source),
+                destination=str(bundle.destination),
+                service_class=int(bundle.service_class),
+                expiry=self.expiry(bundle, now),
+                received_from=peer or "",
+                tenant=tenant,
+                state=state,
+                now=now,
+            )
+        except StorageFullError as error:
+            self._evicted(error.evicted, over, now)
+            raise
+        self._evicted(added.evicted, over, now)
+        return added
+
+    def _evicted(self, victims: Iterable[BundleRecord], over: str | None, now: float) -> None:
+        for victim in victims:
+            if victim.expiry <= now:
+                self.discard(victim.key, DropReason.LIFETIME, now)
+            else:
+                self.discard(victim.key, DropReason.PARED if victim.tenant == over else DropReason.EVICTED, now)
+
+    def audience(self, bundle: Bundle) -> Audience:
+        """For whom a bundle is."""
+        return audience(bundle, self.endpoints, self._config.numbers)
+
+    def hold(self, key: int, bundle: Bundle, size: int, now: float, peer: str | None, *, local: bool = False) -> Held:
+        """Have a stored bundle in the node's memory; `local` when it is a group's for an application of this node."""
+        whom = self.audience(bundle)
+        nodes = () if local else whom.nodes
+        held = Held(
+            key,
+            name_of(bundle),
+            nodes[0] if nodes else self._config.name,
+            size,
+            bundle.service_class,
+            self.expiry(bundle, now),
+            now,
+            peer,
+        )
+        if whom.group:
+            held.members = set(nodes)
+        elif held.priority == ServiceClass.CRITICAL:
+            held.copies = self._copies(bundle, peer)
+        if bundle.flags & REPORT_FLAGS:
+            held.subject = Subject.of(bundle)
+        self.forwarder.hold(held)
+        heapq.heappush(self._expiries, (held.expires, key))
+        return held
+
+    def _copies(self, bundle: Bundle, peer: str | None) -> int:
+        most = self._config.critical_copies
+        block = bundle.block(BlockType.COPIES)
+        if block is not None:
+            return min(most, decode_copies(block.data))
+        return most if peer is None else 1
+
+    def _tenant(self, bundle: Bundle) -> str:
+        if not self._config.tenants:
+            return ""
+        source = str(bundle.source)
+        return next(
+            (
+                name
+                for name, tenant in self._config.tenants.items()
+                if any(fnmatchcase(source, pattern) for pattern in tenant.sources)
+            ),
+            "",
+        )
+
+    def expiry(self, bundle: Bundle, now: float) -> float:
+        """Mission time when a bundle expires here (RFC 9171 sections 4.2.7 and 4.4.2)."""
+        if bundle.timestamp.time_ms and self._config.has_clock:
+            return self._clock.from_dtn_time(bundle.timestamp.time_ms + bundle.lifetime_ms)
+        return now + (bundle.lifetime_ms - age_block(bundle)) / 1000
+
+    # After a commit
+
+    def settle(self, held: Held) -> None:
+        """A bundle is durable: what it was made of leaves the store."""
+        for key in held.replaces:
+            part = self.forwarder.held.get(key)
+            if part is not None:
+                self.forwarder.release(part)
+            self.reassembly.remove(key)
+            self.store.delete(key, forget=held.parent is not None)
+            self.custody.touch()
+        held.replaces, held.parent = (), None
+
+    def forget(self, held: Held) -> None:
+        """The store lost a bundle before it was durable."""
+        self.forwarder.release(held)
+        self.reassembly.remove(held.key)
+        if held.parent is not None and held.parent.key not in self.forwarder.held:
+            self.forwarder.park(held.parent)
+
+    # The end
+
+    def expire(self, now: float) -> None:
+        """End the lives of bundles whose time is over."""
+        while self._expiries and self._expiries[0][0] <= now:
+            _, key = heapq.heappop(self._expiries)
+            self.discard(key, DropReason.LIFETIME, now)
+
+    @property
+    def next_expiry(self) -> float | None:
+        """Mission time when `expire` next has something to do."""
+        return self._expiries[0][0] if self._expiries else None
+
+    def discard(self, key: int, reason: str, now: float, *, settled: bool = False) -> None:
+        """End a bundle's life undelivered. Without effect when it is not here any more.
+
+        What an application has in its hands stays until that is settled.
+        """
+        held = self.forwarder.held.get(key)
+        if held is None or (self.mailboxes is not None and self.mailboxes.in_application(key) and not settled):
+            return
+        if self.mailboxes is not None:
+            self.mailboxes.forget(key)
+        self.forwarder.remove(held, now)
+        self.reassembly.remove(key)
+        self.drops[reason, held.priority] += 1
+        step = Step.EXPIRED if reason == DropReason.LIFETIME else Step.DROPPED
+        self.custody.end(held, step, now, {"reason": str(reason)})
+        self.report(held.subject, StatusAssertion.DELETED, report_code(reason))
+        self.store.delete(key)
+
+    def _give_up(self, held: Held, reason: Reason | None, now: float) -> bool:
+        if self._config.unroutable == "hold" or held.legs or (held.refused and not held.too_large):
+            return False
+        if held.too_large:
+            self.discard(held.key, DropReason.CANCELLED, now)
+        else:
+            self.discard(held.key, DropReason.NO_ROUTE if reason in _UNREACHABLE else DropReason.NO_CONTACT, now)
+        return True
+
+    # Reading
+
+    def load(self, held: Held, now: float) -> Bundle | None:
+        """A stored bundle; None when it cannot be read, and has been given up."""
+        try:
+            return decode(self.store.load(held.key))
+        except (StoreError, BundleError):
+            self.discard(held.key, DropReason.CORRUPTED, now, settled=True)
+            return None
+
+    def leaving(self, leg: Leg, now: float) -> bytes | None:
+        """A bundle as it leaves: age told, hop counted, this node named. None when it must not leave; it ends here."""
+        held = leg.held
+        bundle = self.load(held, now)
+        if bundle is None:
+            return None
+        try:
+            hops = bundle.hop_count
+        except BundleError:
+            hops = None
+        if hops is not None and hops.hops >= hops.limit:
+            self.discard(held.key, DropReason.HOP_LIMIT, now)
+            return None
+        onward = bundle.forwarded(self.endpoints.admin, self._age(bundle, held, now))
+        copies = onward.block(BlockType.COPIES)
+        if leg.serves:
+            onward = addressed(onward, (self._config.numbers[node] for node in leg.serves))
+        if leg.copies > 1:
+            onward = onward.with_extension(BlockType.COPIES.value, cbor.uint(leg.copies), BlockFlags.REPLICATE.value)
+        elif copies is not None:
+            onward = onward.without_block(copies.number)
+        self.store.set_state(held.key, BundleState.FORWARDING, handler=leg.neighbour)
+        octets = encode(onward)
+        payload = onward.blocks[-1]
+        leg.payload_at = len(octets) - len(payload.data) - _TAIL[payload.crc_type]
+        return octets
+
+    def _age(self, bundle: Bundle, held: Held, now: float) -> int:
+        """Milliseconds since a bundle was made, also where its source, or this node, has no clock."""
+        if bundle.timestamp.time_ms and self._config.has_clock:
+            return max(0, self._clock.dtn_time(now) - bundle.timestamp.time_ms)
+        return age_block(bundle) + max(0, round((now - held.since) * 1000))
+
+
+def age_block(bundle: Bundle) -> int:
+    """Milliseconds in its Bundle Age block; 0 without one, or where it cannot be read."""
+    try:
+        return bundle.bundle_age or 0
+    except BundleError:
+        return 0
