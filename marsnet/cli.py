@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from marsnet import __version__
-from marsnet.commands import compare, doctor, lab, node, plan, run, sky, validate
+from marsnet.commands import campaign, compare, doctor, lab, node, plan, run, sky, validate
 from marsnet.errors import MarsnetError
 
 app = typer.Typer(
@@ -38,6 +38,7 @@ app.command("validate")(validate.validate)
 app.command("run")(run.run)
 app.command("report")(run.report)
 app.command("compare")(compare.compare)
+app.command("campaign")(campaign.campaign)
 app.command("up")(lab.up)
 app.command("down")(lab.down)
 app.command("inspect")(lab.inspect)

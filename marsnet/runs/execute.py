@@ -11,8 +11,9 @@ from typing import Any, Literal
 from marsnet.dtn.node.ledger import Record
 from marsnet.errors import EnvironmentLacksError
 from marsnet.plan.files import write_plan
+from marsnet.runs.findings import Finding, excess
 from marsnet.runs.finished import LEDGER, METRICS, PLAN, REPORT, STORED, write_stored
-from marsnet.runs.judge import Finding, Judgement, excess, judge
+from marsnet.runs.judge import Judgement, judge
 from marsnet.runs.lives import Life
 from marsnet.runs.openmetrics import write_openmetrics
 from marsnet.runs.prepare import prepare

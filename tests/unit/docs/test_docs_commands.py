@@ -30,6 +30,8 @@ RUN_ELSEWHERE = {
     "test_settings.py::test_validate_and_plan_take_settings",
     ".venv/bin/marsnet run scenarios/first_light.yaml --world virtual": "tests/unit/worlds/test_virtual_world.py::"
     "test_first_light_passes_and_without_its_fault_delivers_the_same_sooner",
+    "marsnet campaign scenarios/first_light.yaml --vary seed=1..50 --jobs 4": "tests/unit/runs/test_campaign.py::"
+    "test_a_sweep_with_a_killed_worker_is_complete_and_equals_the_serial_result",
     "marsnet compare runs/virtual runs/emulated": "tests/unit/runs/test_compare.py::"
     "test_the_command_tells_where_runs_diverge",
     "promtool tsdb create-blocks-from openmetrics runs/latest/metrics.om prometheus-data": "tests/unit/runs/"
