@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from marsnet import __version__
-from marsnet.commands import campaign, compare, doctor, lab, node, plan, run, sky, validate
+from marsnet.commands import campaign, compare, doctor, lab, node, plan, run, sky, talk, validate
 from marsnet.errors import MarsnetError
 
 app = typer.Typer(
@@ -46,6 +46,10 @@ app.command("exec", context_settings={"ignore_unknown_options": True, "allow_int
 app.command("link")(lab.link)
 app.command("doctor")(doctor.doctor)
 app.command("node")(node.node)
+app.command("ping")(talk.ping_command)
+app.command("trace")(talk.trace_command)
+app.command("send")(talk.send_command)
+app.command("recv")(talk.recv_command)
 app.command("plan")(plan.plan)
 app.add_typer(sky.app, name="sky")
 

@@ -91,7 +91,7 @@ def inspect(
     from marsnet.worlds.lab import inspect as inspect_lab  # noqa: PLC0415
     from marsnet.worlds.lab import labs  # noqa: PLC0415
 
-    found = [inspect_lab(_only(lab))] if lab else labs()
+    found = [inspect_lab(the_lab(lab))] if lab else labs()
     if as_json:
         print(json.dumps({"labs": [_document(status) for status in found]}))
         return
@@ -110,7 +110,7 @@ def execute(
     """Run a program in a node's container, as `marsnet exec rover cat /etc/hosts`; its exit code is this command's."""
     from marsnet.worlds.standing import attach  # noqa: PLC0415
 
-    code, output = attach(_only(lab)).exec(node, program)
+    code, output = attach(the_lab(lab)).exec(node, program)
     print(output, end="")
     raise typer.Exit(code)
 
@@ -126,7 +126,7 @@ def link(
     """Show what the links carry and where their frames went, or take one down for a while."""
     from marsnet.worlds.standing import attach, take_link_down  # noqa: PLC0415
 
-    chosen = _only(lab)
+    chosen = the_lab(lab)
     if outage is not None:
         if name is None:
             raise InputError("--down needs a link", remedy="name one: marsnet link mro--rover --down '30 min'")
@@ -158,7 +158,7 @@ def link(
     Console(highlight=False).print(table)
 
 
-def _only(lab: str | None) -> str:
+def the_lab(lab: str | None) -> str:
     """The named lab, or the only one there is."""
     from marsnet.worlds.lab import labs  # noqa: PLC0415
 

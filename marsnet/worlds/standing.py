@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from marsnet.plan.files import read_plan, write_plan
 from marsnet.sky.planner import plan_contacts
 from marsnet.worlds.deploy import Say, deploy, direction_name, frames_of
 from marsnet.worlds.lab import inspect as inspect_lab
+from marsnet.worlds.lab import namespace
 from marsnet.worlds.lab import spec as lab_spec
 from marsnet.worlds.lab.containers import Containers
 from marsnet.worlds.lab.delayline import socket_path
@@ -99,11 +101,34 @@ class Standing:
         name: of the lab.
         links: link title to its two nodes.
         folder: where it was configured.
+        management: address of each node's management interface.
     """
 
     name: str
     links: dict[str, tuple[str, str]]
     folder: Path
+    management: dict[str, str]
+
+    def api(self, node: str) -> str:
+        """URL of a node's HTTP interface, as seen from `inside`.
+
+        Raises:
+            InputError: the lab has no such node.
+        """
+        if node not in self.management:
+            raise InputError(
+                f"no node {node!r} in lab {self.name!r}", remedy=f"use one of: {', '.join(self.management)}"
+            )
+        return f"http://{self.management[node]}:{lab_spec.NODE_METRICS_PORT}"
+
+    def inside(self) -> AbstractContextManager[None]:
+        """A block in which the calling thread is in the lab's network.
+
+        Raises:
+            EnvironmentLacksError: without root.
+        """
+        namespace.require_root()
+        return namespace.inside(lab_spec.namespace_name(self.name))
 
     def client(self) -> DelayLineClient:
         """A connection to its delay line."""
@@ -138,7 +163,8 @@ def attach(name: str) -> Standing:
     status = inspect_lab(name)
     if not status.complete or status.run_dir is None:
         raise InputError(f"lab {name!r} is not whole", remedy=f"take it down and up again: marsnet down {name}")
-    return Standing(name, {title: (ends["a"], ends["b"]) for title, ends in status.links.items()}, status.run_dir)
+    links = {title: (ends["a"], ends["b"]) for title, ends in status.links.items()}
+    return Standing(name, links, status.run_dir, {node.name: node.management for node in status.nodes})
 
 
 def take_link_down(name: str, link: str, duration: float) -> str:

@@ -5,6 +5,7 @@ Times are mission seconds unless a field says otherwise.
 
 from __future__ import annotations
 
+import base64
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -41,6 +42,7 @@ class Failure(Document):
     """The body of every answer that is an error."""
 
     error: Problem
+    bundle: str | None = Field(default=None, description="On a stream: which one the client wrote about.")
 
 
 class NewBundle(Document):
@@ -81,6 +83,11 @@ class Received(Document):
     admin_record: bool = Field(description="Whether the payload is an administrative record.")
     size: int = Field(description="Octets of the payload.")
     payload: str = Field(description="Base64.")
+
+    @property
+    def data(self) -> bytes:
+        """The payload."""
+        return base64.b64decode(self.payload)
 
 
 class Acknowledged(Document):
