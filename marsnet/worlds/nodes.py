@@ -56,7 +56,7 @@ def node_configs(
             name=name,
             number=node.number,
             numbers=numbers,
-            clock=clock,
+            clock=clock or "wait",
             plan=Path("plan.json"),
             neighbours=neighbours,
             quota=round(node.storage),

@@ -65,6 +65,15 @@ class Forwarder:
         self._limbo: dict[int, Held] = {}
         self._pardons: list[tuple[float, int, str]] = []
         """When a neighbour that declined a bundle is offered it again."""
+        self._rates: dict[str, float] = {}
+
+    def begin(self, now: float) -> None:
+        """Tell the layers which contacts are open."""
+        for name, layer in self.layers.items():
+            rate = self.contacts.planned_rate(name, now)
+            if rate != self._rates.get(name, 0.0):
+                self._rates[name] = rate
+                layer.contact(name, rate, now)
 
     @property
     def unroutable(self) -> int:
@@ -304,19 +313,48 @@ class Forwarder:
         void = self.router.update(plan, now)
         self.contacts.update(plan, now)
         self.displace(void, now)
+        self.begin(now)
         self.retry_limbo(now)
+
+    def meet(self, neighbour: str, layer: Layer, now: float) -> None:
+        """A node can be reached that no plan has in contact now."""
+        if neighbour not in self.layers:
+            self.layers[neighbour] = layer
+            self._queues[neighbour] = ClassQueue()
+            self._unsent[neighbour] = 0
+            self._flying[neighbour] = {}
+        contact, light = self.contacts.meet(neighbour, now)
+        self.router.add_opportunistic(contact, light, now)
+        self.offer(now)
+
+    def part(self, neighbour: str, now: float) -> None:
+        """Such a node is gone."""
+        contact = self.contacts.part(neighbour)
+        if contact is None:
+            return
+        self.displace(self.router.remove_opportunistic(contact, now), now)
+        if neighbour not in self.contacts.models:
+            for leg in list(self._flying[neighbour]):
+                self.on_returned(leg, now, refused=False)
+                self.route(leg.held, now)
+            del self.layers[neighbour], self._queues[neighbour], self._unsent[neighbour], self._flying[neighbour]
+
+    def offer(self, now: float) -> None:
+        """There is a new way: what has none may take it, and what is copied to all takes it besides."""
+        self.retry_limbo(now)
+        if self.keeps_copies:
+            for held in [held for held in self.held.values() if held.legs]:
+                self.route(held, now)
 
     def advance(self, now: float) -> None:
         """Do what contacts ask for that have opened or closed by `now`."""
         passed = self.contacts.advance(now)
         for name in passed.answered:
             self._recall(name, now, sent=True)
-        for name in passed.opened:
-            self.layers[name].contact(name, True, now)
         for name in passed.closed:
             self._recall(name, now, sent=False)
-            self.layers[name].contact(name, False, now)
         if passed.boundary:
+            self.begin(now)
             self.displace(self.router.overdue(now), now)
             self.retry_limbo(now)
         for name in passed.again:
