@@ -18,10 +18,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from marsnet.links.client import DelayLineClient
+from marsnet.links.fidelity import percentile
 from marsnet.links.timeline import Segment
 
 LOAD_SOURCE = Path(__file__).with_name("links_load.c")
@@ -201,7 +203,7 @@ def endurance(bench: Bench, light_minutes: float, spill_dir: Path) -> dict[str, 
             stdout=subprocess.PIPE,
         )
         most: dict[str, float] = {"frames": 0, "bytes": 0, "rss": 0, "ram": 0, "disk": 0, "cgroup": 0}
-        balanced, used = True, _cpu(pid)
+        balanced, used, before_ns = True, _cpu(pid), [0]
         while sink.poll() is None:
             now = client.stats()
             ours = now["links"]["x"]["directions"]["ab"]
@@ -212,6 +214,13 @@ def endurance(bench: Bench, light_minutes: float, spill_dir: Path) -> dict[str, 
                 ("disk", now["store"]["disk_bytes"]), ("cgroup", peak()),
             ):  # fmt: skip
                 most[name] = max(most[name], value)
+            recent = [n - m for n, m in zip_longest(ours["lateness_histogram"], before_ns, fillvalue=0)]
+            before_ns = ours["lateness_histogram"]
+            print(
+                f"{ours['delivered']['frames']} delivered, p99 {percentile(recent, 0.99)} ns, "
+                f"latest {percentile(recent, 1.0)} ns, load {os.getloadavg()[0]}, {now['store']}",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
             with suppress(subprocess.TimeoutExpired):
                 sink.wait(10)
         spent = _cpu(pid) - used
