@@ -50,6 +50,9 @@ class BundleAgent:
 
     The caller feeds `receive` and `advance` with mission time, sends what `take_datagrams` returns and calls `advance`
     again at `next_deadline`.
+
+    Attributes:
+        clock_steps: how often the mission clock went back.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class BundleAgent:
         """
         config = config.model_copy(update={"numbers": {**plan.nodes, **config.known_numbers()}})
         self.config, self.store, self.ledger, self.metrics = config, store, ledger, metrics
+        self.clock_steps, self._last = 0, now
         if isinstance(config.clock, str):
             raise InputError(
                 f"the clock {config.clock!r} of node {config.name!r} is not set", remedy="give its numbers"
@@ -116,7 +120,13 @@ class BundleAgent:
         return min((c for c in candidates if c is not None), default=None)
 
     def advance(self, now: float) -> None:
-        """Do what is due by `now`: traffic, expiry, contacts, timers; then commit, acknowledge, route and send."""
+        """Do what is due by `now`: traffic, expiry, contacts, timers; then commit, acknowledge, route and send.
+
+        A `now` before the last one is a clock that was set back. Nothing that was done is undone by it.
+        """
+        if now < self._last:
+            self.clock_steps += 1
+        self._last = now
         for act in (self._generate, self.keeper.expire, self.forwarder.advance, *(x.advance for x in self.layers)):
             self._unless_full(act, now)
         while True:

@@ -18,6 +18,8 @@ from marsnet.plan.types import ContactPlan
 
 _CHECKPOINT_LIMIT = 5
 """Checkpoints without an answer before a neighbour counts as failed."""
+_SEGMENT_HEAD = 24
+"""Octets of the header of an LTP data segment, at most in practice: what routes are computed with (SABR 2.4.3)."""
 
 
 def assemble(
@@ -77,6 +79,7 @@ def assemble(
                 remedy=f"choose one of {', '.join(by_name)}",
             )
         carried[name] = by_name[neighbour.convergence]
+    mtu = min((neighbour.segment for neighbour in config.neighbours.values()), default=1472) - _SEGMENT_HEAD
     forwarder = Forwarder(
         router_of(config, plan),
         contacts,
@@ -84,6 +87,7 @@ def assemble(
         fetch,
         rate=clock.rate,
         keeps_copies=config.routing == "epidemic",
+        expansion=1.0 + (config.overhead + _SEGMENT_HEAD) / mtu,
     )
     return forwarder, layers, ltp
 

@@ -31,8 +31,8 @@ from marsnet.dtn.node.log import start_log
 from marsnet.dtn.node.metrics import NodeMetrics
 from marsnet.dtn.node.network import EPOCH, network_of, on_epoch
 from marsnet.dtn.node.runner import NodeRunner
+from marsnet.dtn.node.storage import open_store
 from marsnet.dtn.node.transports import Silence, connected_layers, ltp_transport
-from marsnet.dtn.store import BundleStore
 from marsnet.plan.types import ContactPlan
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class NodeDaemon:
         self._metrics = NodeMetrics(config.name)
         self._transport = ltp_transport(config, self._loop)
         self._layers: list[Layer] = []
-        self._store = BundleStore(self._state / "store", quota_bytes=config.quota, sync=config.durability == "power")
+        self._store = open_store(config, self._state / "store")
         self._ledger_file = folder / (config.ledger or self._state / "ledger.jsonl")
         self._ledger = FileLedger(self._ledger_file)
         self._runner: NodeRunner | None = None

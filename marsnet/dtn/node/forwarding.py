@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from marsnet.dtn.bpv7 import ServiceClass
@@ -14,6 +15,8 @@ from marsnet.plan.types import ContactPlan
 
 LEAVING = 32
 """Octets that a bundle grows by at most when it leaves: previous node, hop count, age, copies."""
+SMALL = 1024
+"""Octets: parts are not told apart more finely when a size is sought that has a route."""
 Fetch = Callable[[Leg, float], bytes | None]
 """The octets of a bundle as they leave now for the leg's neighbour; None when it must not leave."""
 
@@ -38,6 +41,7 @@ class Forwarder:
         fetch: Fetch,
         *,
         rate: float = 1.0,
+        expansion: float = 1.0,
         keeps_copies: bool = False,
     ) -> None:
         """Prepare.
@@ -48,6 +52,7 @@ class Forwarder:
             layers: how, by neighbour.
             fetch: called when a bundle is about to leave.
             rate: mission seconds per host second.
+            expansion: octets on the wire for each octet of a bundle, headers of the layers below included.
             keeps_copies: whether a bundle stays after neighbours have taken it, for others that come by.
         """
         self.held: dict[int, Held] = {}
@@ -56,7 +61,7 @@ class Forwarder:
         self.keeps_copies = keeps_copies
         self.cut: Callable[[Held, int, float], bool] = lambda held, size, now: False
         self.give_up: Callable[[Held, Reason | None, float], bool] = lambda held, reason, now: False
-        self._fetch, self._rate = fetch, rate
+        self._fetch, self._rate, self._expansion = fetch, rate, expansion
         self._queues = {name: ClassQueue() for name in self.layers}
         self._unsent: dict[str, int] = dict.fromkeys(self.layers, 0)
         self._flying: dict[str, dict[Leg, None]] = {name: {} for name in self.layers}
@@ -134,12 +139,12 @@ class Forwarder:
                     held.copies -= leg.copies
         self.displace(displaced, now)
 
-    def _ask(self, held: Held, destination: str, now: float) -> Decision:
+    def _ask(self, held: Held, destination: str, now: float, size: int = 0) -> Decision:
         excluded = held.refused | {leg.neighbour for leg in held.legs} | held.taken
         return self.router.route(
             RouteRequest(
                 destination,
-                held.size,
+                math.ceil((size or held.size) * self._expansion),
                 int(held.priority),
                 held.expires,
                 previous_hop=held.previous_hop,
@@ -173,10 +178,27 @@ class Forwarder:
 
     def _stuck(self, held: Held, decision: NoRoute, now: float) -> None:
         """Nothing takes the bundle as it is: cut it, give it up, or keep it until something changes."""
-        if decision.fits and self.cut(held, decision.fits, now):
-            return
+        if decision.reason in (Reason.VOLUME, Reason.LATE) and not held.whole:
+            for size in (int(decision.fits / self._expansion), self._largest(held, now)):
+                if size and self.cut(held, size, now):
+                    return
         if not self.give_up(held, decision.reason, now):
             self._limbo[held.key] = held
+
+    def _largest(self, held: Held, now: float) -> int:
+        """About the largest part of a bundle that has a route; 0 when not even a small one has."""
+        low, high = 0, held.size
+        while high - low > max(SMALL, held.size // 64):
+            middle = (low + high) // 2
+            decision = self._ask(held, held.destination, now, middle)
+            if isinstance(decision, NoRoute):
+                high = middle
+                continue
+            low = middle
+            for forward in decision:
+                self.router.release(forward.booking)
+            self.displace([booking for forward in decision for booking in forward.displaced], now)
+        return low
 
     def _route_group(self, held: Held, now: float) -> None:
         """One copy to each neighbour that leads to nodes of the group; the neighbour is responsible for those then."""
