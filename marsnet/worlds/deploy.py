@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from marsnet.clock import MissionClock
-from marsnet.dtn.node.config import DEFAULT_PORTS, Address, FlowConfig, NeighbourConfig
+from marsnet.dtn.node.config import FlowConfig, NeighbourConfig
 from marsnet.errors import InputError, RunInvalidError
 from marsnet.links.client import DelayLineClient
 from marsnet.model.topology import Hub, Station
@@ -141,11 +141,11 @@ def _write_configs(spec: RunSpec, lab: Lab) -> None:
                     for other, neighbour in config.neighbours.items()
                 },
                 "flows": flows,
-                "listen": {"ltp": Address(lab.address(name), DEFAULT_PORTS["ltp"])},
+                "bind": lab.address(name),
                 "state": Path(STATE),
                 # A scenario kills processes, not the host; waiting for its disk would cost seconds of mission time.
                 "durability": "process",
-                "metrics": Address(lab.mgmt(name), lab_spec.NODE_METRICS_PORT),
+                "metrics": (lab.mgmt(name), lab_spec.NODE_METRICS_PORT),
             }
         )
         (folder / "node.json").write_text(addressed.model_dump_json(indent=1), encoding="utf-8")

@@ -56,7 +56,7 @@ def node_configs(
             name=name,
             number=node.number,
             numbers=numbers,
-            clock=clock or "wait",
+            clock=clock,
             plan=Path("plan.json"),
             neighbours=neighbours,
             quota=round(node.storage),

@@ -12,12 +12,10 @@ from marsnet.clock import MissionClock
 from marsnet.dtn.bpv7 import ServiceClass, decode_from
 from marsnet.dtn.node.agent import BundleAgent
 from marsnet.dtn.node.config import ClockConfig, NodeConfig
-from marsnet.dtn.node.identity import name_of
 from marsnet.dtn.node.ledger import MemoryLedger, Step
 from marsnet.dtn.node.metrics import NodeMetrics
 from marsnet.dtn.node.runner import NodeRunner
-from marsnet.dtn.node.storage import open_store
-from marsnet.dtn.store import BundleState
+from marsnet.dtn.store import BundleState, BundleStore
 from marsnet.links.pipeline import Pipeline
 from marsnet.units import format_duration
 from marsnet.worlds.channels import Channel, channels
@@ -108,7 +106,7 @@ class _Site:
 
     def __init__(self, config: NodeConfig, spec: RunSpec, ledger: MemoryLedger, loop: VirtualLoop) -> None:
         self.config, self._spec, self._ledger, self._loop = config, spec, ledger, loop
-        self.store = open_store(config, None)
+        self.store = BundleStore(None, quota_bytes=config.quota)
         self.metrics = NodeMetrics(config.name)
         self.out: dict[str, _Direction] = {}
         self.inbound: list[_Direction] = []
@@ -162,7 +160,7 @@ class _Site:
 
     def holdings(self) -> list[str]:
         """Ids of the bundles in the store."""
-        return [name_of(decode_from(self.store.load(record.key), 0)[0]) for record in self.store.iterate(*BundleState)]
+        return [str(decode_from(self.store.load(record.key), 0)[0].id) for record in self.store.iterate(*BundleState)]
 
 
 def run_virtual(spec: RunSpec, progress: Progress | None = None) -> Outcome:

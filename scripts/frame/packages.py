@@ -73,10 +73,7 @@ def for_labs() -> list[Package]:
 
 def for_tests() -> list[Package]:
     """What the tests need beside `for_labs`."""
-    return [
-        Package("tshark", "an independent reader of the wire formats", _command("tshark")),
-        Package("chromium", "a browser that looks at reports", _command("chromium")),
-    ]
+    return [Package("tshark", "an independent reader of the wire formats", _command("tshark"))]
 
 
 def missing(packages: Sequence[Package]) -> list[Package]:

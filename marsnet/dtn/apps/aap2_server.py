@@ -26,6 +26,7 @@ from marsnet.dtn.apps.config import Aap2Config
 from marsnet.dtn.apps.registry import Attachment, Delivery
 from marsnet.dtn.apps.secrets import read_secret
 from marsnet.dtn.apps.submission import Submission, SubmissionError
+from marsnet.dtn.bpsec import SecurityError
 from marsnet.dtn.bpv7 import Bundle, BundleError, BundleFlags, Eid
 from marsnet.dtn.bpv7.blocks import REPORT_FLAGS
 from marsnet.dtn.node.gateway import Gateway
@@ -278,7 +279,7 @@ class Aap2Server:
             bundle = await self._node.submit(submission)
         except (BundleError, ValueError):
             client.session.respond(Status.INVALID_REQUEST)
-        except SubmissionError:
+        except (SubmissionError, SecurityError):
             client.session.respond(Status.ERROR)
         else:
             client.session.respond(Status.SUCCESS, _headers(bundle))

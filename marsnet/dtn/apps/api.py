@@ -22,7 +22,8 @@ from marsnet.dtn.apps.registry import Delivery
 from marsnet.dtn.apps.routes import OCTETS, OPEN, ROUTES
 from marsnet.dtn.apps.secrets import read_secret
 from marsnet.dtn.apps.submission import Submission, SubmissionError
-from marsnet.dtn.apps.views import accepted, forecast, neighbours, received, status, stored
+from marsnet.dtn.apps.views import accepted, forecast, neighbours, received, report, status, stored
+from marsnet.dtn.bpsec import SecurityError
 from marsnet.dtn.bpv7 import BundleError, BundleFlags, BundleId, Eid, ServiceClass
 from marsnet.dtn.node.gateway import Gateway
 from marsnet.dtn.store import BundleState
@@ -101,6 +102,9 @@ class NodeApi:
             return _json(d.Failure(error=d.Problem(problem=error.problem, remedy=error.remedy, line=error.line)), 400)
         except BundleError as error:
             return _json(d.Failure(error=d.Problem(problem=str(error))), 400)
+        except SecurityError as error:
+            problem = d.Problem(problem=str(error), remedy="give the key that the node's security rules ask for")
+            return _json(d.Failure(error=problem), 409)
         except SubmissionError as error:
             problem = d.Problem(problem=str(error), remedy="wait until bundles have left, or raise the node's quota")
             return _json(d.Failure(error=problem), 507)
@@ -318,6 +322,31 @@ class NodeApi:
         if text is None:
             raise ApiError(400, "destination is missing", "give it in the query, as in ?destination=ipn:3.7")
         return _json(forecast(self._node, text, _integer(request, "size", 64)))
+
+    async def on_reports(self, request: web.Request) -> web.Response:
+        node = self._node
+        bundle = request.query.get("bundle")
+        wanted = None if bundle is None else BundleId.parse(bundle)
+        after = _integer(request, "after", 0)
+        found = await node.reports(wanted, after, _number(request, "wait", 0.0))
+        return _json(d.Reports(reports=tuple(report(node, each) for each in found)))
+
+    async def on_keys(self, request: web.Request) -> web.Response:
+        keys = self._node.keys.names
+        return _json(d.Keys(keys=tuple(d.KeyName(name=name, wraps=wraps) for name, wraps in sorted(keys.items()))))
+
+    async def on_set_key(self, request: web.Request) -> web.Response:
+        upload = d.KeyUpload.model_validate_json(await request.read())
+        name = request.match_info["name"]
+        self._node.keys.put(name, bytes.fromhex(upload.secret), wraps=upload.wraps)
+        return _json(d.KeyName(name=name, wraps=upload.wraps))
+
+    async def on_drop_key(self, request: web.Request) -> web.Response:
+        keys, name = self._node.keys, request.match_info["name"]
+        if name not in keys.names:
+            raise ApiError(404, f"there is no key {name!r}", f"there are: {', '.join(keys.names) or 'none'}")
+        keys.drop(name)
+        return web.Response(status=204)
 
 
 def _json(body: BaseModel, status_code: int = 200) -> web.Response:

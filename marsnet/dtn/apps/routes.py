@@ -12,6 +12,7 @@ _FORMATS = ("json", "csv", "ion", "ion-relative", "hdtn")
 _ENDPOINT = Parameter("endpoint", "Service number of this node, or endpoint ID in full.", place="path")
 _BUNDLE = Parameter("bundle", "Bundle ID.", place="path")
 _WAIT = Parameter("wait", "Mission seconds to wait for one.", "number", default=0.0, least=0)
+_NAME = Parameter("name", "Name of the key.", place="path")
 _FORMAT = Parameter("format", "Format of the plan.", default="json", choices=_FORMATS)
 _EPOCH = Parameter("epoch", "UTC instant of time 0, for ION and HDTN plans that do not say it.")
 
@@ -134,6 +135,39 @@ ROUTES = (
         errors=(400, 409),
     ),
     Route("GET", "/v1/neighbours", "neighbours", "Who can be reached in one hop.", d.Neighbours, errors=(409,)),
+    Route(
+        "GET",
+        "/v1/reports",
+        "reports",
+        "Status reports that came to this node, oldest first.",
+        d.Reports,
+        parameters=(
+            Parameter("bundle", "Only those about this bundle."),
+            Parameter("after", "Only those with a larger number.", "integer", default=0, least=0),
+            _WAIT,
+        ),
+        errors=(400, 409),
+    ),
+    Route("GET", "/v1/keys", "keys", "Names of the keys for BPSec.", d.Keys, errors=(409,)),
+    Route(
+        "PUT",
+        "/v1/keys/{name}",
+        "set_key",
+        "Add a key, or put another in its place.",
+        d.KeyName,
+        body=d.KeyUpload,
+        parameters=(_NAME,),
+        errors=(400, 409),
+    ),
+    Route(
+        "DELETE",
+        "/v1/keys/{name}",
+        "drop_key",
+        "Forget a key.",
+        parameters=(_NAME,),
+        errors=(400, 404, 409),
+        status=204,
+    ),
 )
 OPEN = frozenset(route.path for route in ROUTES if route.open)
 """Paths that need no token."""

@@ -7,9 +7,10 @@ from typing import get_args
 
 from marsnet.dtn.apps import documents as d
 from marsnet.dtn.apps.registry import Delivery
-from marsnet.dtn.bpv7 import Bundle, BundleError, Eid, decode_from
+from marsnet.dtn.bpv7 import Bundle, BundleError, Eid, ReasonCode, StatusAssertion, decode_from
 from marsnet.dtn.node.forecast import Leap
 from marsnet.dtn.node.gateway import Gateway
+from marsnet.dtn.node.reports import ReceivedReport
 from marsnet.dtn.store import BundleRecord, StoreError
 from marsnet.errors import InputError
 
@@ -150,3 +151,25 @@ def _way(leaps: tuple[Leap, ...] | None, start: float) -> d.Way | None:
     if leaps is None:
         return None
     return d.Way(hops=tuple(d.Hop(**leap._asdict()) for leap in leaps), arrives=leaps[-1].arrives if leaps else start)
+
+
+def report(node: Gateway, found: ReceivedReport) -> d.Report:
+    """A status report."""
+    content, clock = found.report, node.agent.clock
+    assertion = next((a for a in reversed(StatusAssertion) if content.items[a].asserted), StatusAssertion.RECEIVED)
+    time = content.items[assertion].time_ms
+    try:
+        reason = ReasonCode(content.reason).name.lower()
+    except ValueError:
+        reason = f"code {int(content.reason)}"
+    return d.Report(
+        number=found.number,
+        bundle=str(content.subject),
+        reporter=str(found.reporter),
+        node=node.name_of(found.reporter),
+        assertion=assertion.name.lower(),  # type: ignore[arg-type]
+        time=None if time is None else clock.from_dtn_time(time),
+        reason=int(content.reason),
+        reason_name=reason,
+        received=found.time,
+    )

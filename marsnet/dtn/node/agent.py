@@ -50,9 +50,6 @@ class BundleAgent:
 
     The caller feeds `receive` and `advance` with mission time, sends what `take_datagrams` returns and calls `advance`
     again at `next_deadline`.
-
-    Attributes:
-        clock_steps: how often the mission clock went back.
     """
 
     def __init__(
@@ -80,13 +77,9 @@ class BundleAgent:
             layers: convergence layers besides LTP, for the neighbours whose configuration names them.
             folder: where applications put files.
         """
-        config = config.model_copy(update={"numbers": {**plan.nodes, **config.known_numbers()}})
         self.config, self.store, self.ledger, self.metrics = config, store, ledger, metrics
-        self.clock_steps, self._last = 0, now
-        if isinstance(config.clock, str):
-            raise InputError(
-                f"the clock {config.clock!r} of node {config.name!r} is not set", remedy="give its numbers"
-            )
+        if config.clock is None:
+            raise InputError(f"node {config.name!r} has no mission clock", remedy="give 'clock'")
         self.clock = MissionClock(config.clock.epoch, config.clock.rate, config.clock.origin)
         boots = store.reserve("node", "boots")
         store.commit()
@@ -94,12 +87,11 @@ class BundleAgent:
         self._custody = Custody(config.name, store, ledger, metrics, self._lost)
         self.keeper = Keeper(config, self.clock, store, metrics, self._custody, self.forwarder, now, boots)
         self.delivery = Delivery(config.name, self.keeper, self.clock, metrics)
-        self.local = LocalTraffic(self, config.applications.echo, end=self._delivered)
+        self.local = LocalTraffic(self, config.applications.echo, end=self._taken_up)
         self.keeper.mailboxes = self.local.applications
         self.receivers = Receivers(config.receivers, folder)
         self.flows: list[Source] = [self._source(flow, now) for flow in config.flows]
         self._recover(now, frozenset(delivered))
-        self.forwarder.begin(now)
         metrics.watch(self)
 
     def receive(self, peer: str | None, datagram: bytes, now: float) -> None:
@@ -120,13 +112,7 @@ class BundleAgent:
         return min((c for c in candidates if c is not None), default=None)
 
     def advance(self, now: float) -> None:
-        """Do what is due by `now`: traffic, expiry, contacts, timers; then commit, acknowledge, route and send.
-
-        A `now` before the last one is a clock that was set back. Nothing that was done is undone by it.
-        """
-        if now < self._last:
-            self.clock_steps += 1
-        self._last = now
+        """Do what is due by `now`: traffic, expiry, contacts, timers; then commit, acknowledge, route and send."""
         for act in (self._generate, self.keeper.expire, self.forwarder.advance, *(x.advance for x in self.layers)):
             self._unless_full(act, now)
         while True:
@@ -237,24 +223,35 @@ class BundleAgent:
         stored = self.keeper.keep(bundle, encode(bundle), None, Step.ACCEPTED, details, now)
         return stored.key if isinstance(stored, Held) else None
 
-    def _deliver(self, held: Held, now: float, *, doubtful: bool = False) -> None:
-        """A bundle has come to its destination."""
+    def _deliver(self, held: Held, now: float, *, doubtful: bool | None = None) -> None:
+        """A bundle has come to its destination; `doubtful` says of one that waited there before the node was started
+        whether an application may have seen it."""
         bundle = self.delivery.open(held.key, now)
-        if bundle is None or self.delivery.is_record(held, bundle, now):
+        if bundle is None:
+            return
+        wanted = self.local.applications.is_attached(str(bundle.destination))
+        if self.delivery.is_record(held, bundle, now, wanted=wanted):
             return
         service = bundle.destination.service
         if service == SINK or self.receivers.at(service) is not None:
             self._delivered(held, bundle, now)
-        elif self.config.unknown_service == "drop" and not self.local.serves(bundle.destination):
+        elif self.config.unknown_service == "drop" and doubtful is None and not self.local.serves(bundle.destination):
             self.keeper.discard(held.key, DropReason.NO_SERVICE, now)
         else:
-            self.local.arrived(held, bundle, now, doubtful=doubtful)
+            self.local.arrived(held, bundle, now, doubtful=bool(doubtful))
 
     def _delivered(self, held: Held, bundle: Bundle, now: float) -> None:
         """The application has it: record that, then let it leave the store."""
         said = self.receivers.deliver(bundle.destination.service, bundle.payload)
         if said["intact"]:
             self._answer(bundle, now)
+        self._end(held, bundle, now, said)
+
+    def _taken_up(self, held: Held, bundle: Bundle, now: float) -> None:
+        """An application outside of the node has it."""
+        self._end(held, bundle, now, {"intact": True})
+
+    def _end(self, held: Held, bundle: Bundle, now: float, said: dict[str, object]) -> None:
         self._custody.end(held, Step.DELIVERED, now, said)
         self.store.confirm_delivery(held.key)
         self.delivery.delivered(held, bundle, now)
@@ -262,6 +259,9 @@ class BundleAgent:
 
     def _answer(self, bundle: Bundle, now: float) -> None:
         """The application's reply, which becomes durable together with the delivery of what it answers."""
+        if self.local.is_echo(bundle.destination):
+            self.local.echo_back(bundle, now)
+            return
         receiver = self.receivers.at(bundle.destination.service)
         if receiver is None or receiver.reply is None:
             return
@@ -301,15 +301,10 @@ class BundleAgent:
                     forwarder.on_returned(leg, now, refused=refused)
                     if not self.keeper.fragmenter.rest(leg, kept, now):
                         self._goes_on(leg, now)
-            case PeerUp(peer=peer, layer=layer):
-                if forwarder.contacts.planned_rate(peer, now):
-                    forwarder.heard(peer, now)
-                else:
-                    forwarder.meet(peer, layer, now)
+            case PeerUp(peer=peer):
+                forwarder.heard(peer, now)
             case PeerDown(peer=peer, retries=retries):
-                forwarder.part(peer, now)
-                if forwarder.contacts.planned_rate(peer, now):
-                    forwarder.failed(peer, now, retries=retries)
+                forwarder.failed(peer, now, retries=retries)
 
     def _received(self, event: Received, now: float) -> None:
         for data in event.parts:
@@ -401,7 +396,7 @@ class BundleAgent:
         found = recover(self.keeper, self.config.name, now, delivered, lambda bundle: self._answer(bundle, now))
         for held, state, endpoint in found:
             if state in (BundleState.DELIVERING, BundleState.AWAITING_DELIVERY):
-                self._deliver(held, now, doubtful=state is BundleState.DELIVERING)
+                self._deliver(held, now, doubtful=bool(self.store.record(held.key).handler))
             else:
                 self._dispatch(held, now)
             for source in self.flows:
@@ -412,8 +407,8 @@ class BundleAgent:
         return Eid.ipn(self.config.number, flow.service)
 
     def destination(self, bundle: Bundle) -> str:
-        """The node that a bundle goes to, or its node id as text where the network has no such node."""
-        return self.keeper.endpoints.node(bundle.destination) or str(bundle.destination.node_id)
+        """The node that a bundle goes to, or its endpoint as text where the network has no such node."""
+        return self.keeper.endpoints.node(bundle.destination) or str(bundle.destination)
 
 
 def _legs(tags: Iterable[object]) -> list[Leg]:

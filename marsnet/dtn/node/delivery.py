@@ -39,10 +39,14 @@ class Delivery:
             keeper.discard(key, secured.reasons[0], now, settled=True)
         return secured.bundle
 
-    def is_record(self, held: Held, bundle: Bundle, now: float) -> bool:
-        """Take in an administrative record; False when the bundle carries none.
+    def is_record(self, held: Held, bundle: Bundle, now: float, *, wanted: bool = False) -> bool:
+        """Take in an administrative record; False when the bundle carries none, or goes on to an application.
 
-        It goes to no application, whatever the endpoint that it was sent to.
+        Args:
+            held: its entry.
+            bundle: the bundle.
+            now: mission seconds.
+            wanted: whether an application is at the endpoint that it was sent to.
         """
         if not bundle.is_admin_record:
             return False
@@ -55,6 +59,8 @@ class Delivery:
             self._reported(bundle.source, record, now)
         else:
             self.records += 1
+        if wanted:
+            return False
         self._keeper.custody.end(held, Step.DELIVERED, now, {"intact": True, "record": True})
         self._keeper.store.confirm_delivery(held.key)
         self._keeper.forwarder.release(held)

@@ -65,14 +65,14 @@ class Endpoints:
         return endpoint in self._groups
 
     def destinations(self, endpoint: Eid) -> tuple[str, ...]:
-        """The other nodes that a bundle for it has to reach; the node id as text where it is not known."""
+        """The other nodes that a bundle for it has to reach; the endpoint as text where no node is known by it."""
         members = self._groups.get(endpoint)
         if members is not None:
             return tuple(member for member in members if member != self._name)
         node = self.node(endpoint)
         if node == self._name:
             return ()
-        return (str(endpoint.node_id) if node is None else node,)
+        return (str(endpoint) if node is None else node,)
 
 
 def _group(text: str) -> Eid:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
+from marsnet.dtn.apps.keyring import KeyRing
 from marsnet.dtn.apps.registry import Attachment, Delivery, Parcel
 from marsnet.dtn.apps.submission import Submission, SubmissionError
 from marsnet.dtn.bpv7 import Bundle, BundleError, BundleId, Eid, Malformation, Scheme
 from marsnet.dtn.node.agent import SINK, BundleAgent
 from marsnet.dtn.node.forecast import Forecaster
-from marsnet.dtn.node.network import network_of, on_epoch
+from marsnet.dtn.node.reports import ReceivedReport
 from marsnet.dtn.node.runner import NodeRunner
 from marsnet.plan.types import ContactPlan
 
@@ -24,6 +26,7 @@ class Gateway:
         agent: the node.
         node_id: its administrative endpoint.
         plan: the contact plan that it goes by.
+        keys: of its security.
     """
 
     def __init__(
@@ -32,6 +35,7 @@ class Gateway:
         plan: ContactPlan,
         loop: asyncio.AbstractEventLoop,
         keep_plan: Callable[[ContactPlan], None],
+        keys: Path,
     ) -> None:
         """Open.
 
@@ -40,12 +44,20 @@ class Gateway:
             plan: that the node goes by.
             loop: that it runs on.
             keep_plan: makes another plan outlive the process.
+            keys: file that remembers changes to the keys.
+
+        Raises:
+            InputError: that file is damaged.
         """
         self.agent: BundleAgent = runner.agent
         self.node_id = Eid.ipn(self.agent.config.number, 0)
         self.plan = plan
         self._runner, self._loop, self._keep_plan = runner, loop, keep_plan
+        self.keys = KeyRing(self.agent.keeper.security, keys)
+        self._reporting: set[asyncio.Event] = set()
+        self._reports_seen = 0
         self._kicked = False
+        self.listen(self._look_for_reports)
         self._forecaster: Forecaster | None = None
 
     @property
@@ -129,7 +141,7 @@ class Gateway:
     @property
     def numbers(self) -> dict[str, int]:
         """ipn node numbers of all nodes by name."""
-        return {**self.plan.nodes, **self.agent.config.known_numbers()}
+        return {**self.plan.nodes, **self.agent.config.numbers}
 
     def name_of(self, endpoint: Eid) -> str | None:
         """The node that an endpoint is at, where it is known."""
@@ -216,6 +228,39 @@ class Gateway:
         self.kick()
         await durable
 
+    # Reports
+
+    def _look_for_reports(self) -> None:
+        count = self.agent.keeper.reports.count
+        if count != self._reports_seen:
+            self._reports_seen = count
+            for event in self._reporting:
+                event.set()
+
+    async def reports(self, bundle: BundleId | None, after: int, wait: float) -> list[ReceivedReport]:
+        """Status reports that came to this node, oldest first.
+
+        Args:
+            bundle: only those about this bundle, and about fragments of it.
+            after: only those with a larger number.
+            wait: mission seconds to wait for one.
+        """
+        log, deadline = self.agent.keeper.reports, self.host_time(self.now + wait)
+        news = asyncio.Event()
+        self._reporting.add(news)
+        try:
+            while True:
+                found = [r for r in (log if bundle is None else log.about(bundle)) if r.number > after]
+                if found or self._loop.time() >= deadline:
+                    return found
+                news.clear()
+                try:
+                    await asyncio.wait_for(news.wait(), deadline - self._loop.time())
+                except TimeoutError:
+                    return []
+        finally:
+            self._reporting.discard(news)
+
     # Plan
 
     def set_plan(self, plan: ContactPlan) -> None:
@@ -224,7 +269,6 @@ class Gateway:
         Raises:
             InputError: a contact of it has no range, or a range is impossible; the plan before stays.
         """
-        plan = network_of(self.agent.config, on_epoch(plan, self.agent.clock.epoch))
         forecaster = Forecaster(plan)
         self.agent.update_plan(plan, self.now)
         self._keep_plan(plan)

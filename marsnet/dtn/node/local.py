@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from marsnet.dtn.apps.registry import Applications, Parcel
 from marsnet.dtn.apps.submission import Done, Submission, SubmissionError
-from marsnet.dtn.bpv7 import Bundle, CreationTimestamp, Eid, encode
+from marsnet.dtn.bpsec import SecurityError
+from marsnet.dtn.bpv7 import Bundle, BundleError, CreationTimestamp, Eid, encode
 from marsnet.dtn.node.ledger import Step
 from marsnet.dtn.node.queues import Held
 from marsnet.dtn.node.reasons import DropReason
@@ -115,20 +116,24 @@ class LocalTraffic:
 
     def serves(self, endpoint: Eid) -> bool:
         """Whether something of this node takes bundles for an endpoint."""
-        return self._is_echo(endpoint) or self.applications.is_attached(str(endpoint))
+        return self.is_echo(endpoint) or self.applications.is_attached(str(endpoint))
 
-    def _is_echo(self, endpoint: Eid) -> bool:
+    def is_echo(self, endpoint: Eid) -> bool:
+        """Whether it is this node's echo service."""
         return endpoint.service == self.echo and not endpoint.name
 
     def arrived(self, held: Held, bundle: Bundle, now: float, *, doubtful: bool = False) -> None:
         """A bundle for an endpoint of this node is in its store, durably; `doubtful` when it was handed out before."""
-        if self._is_echo(bundle.destination):
-            self._echo(held, bundle, now)
+        if self.is_echo(bundle.destination):
+            # Answer and end are one transaction: it is answered once, whenever the node is killed.
+            self.echo_back(bundle, now)
+            self._end(held, bundle, now)
             return
         parcel = Parcel(held.key, held.bundle, str(bundle.destination), held.priority, held.since)
         self.applications.arrived(parcel, doubtful=doubtful)
 
-    def _echo(self, held: Held, bundle: Bundle, now: float) -> None:
+    def echo_back(self, bundle: Bundle, now: float) -> None:
+        """Send a bundle's payload back to its source."""
         source = bundle.source
         if source.is_null or source.service == self.echo or bundle.is_admin_record or bundle.is_fragment:
             self.unechoed += 1
@@ -136,9 +141,10 @@ class LocalTraffic:
             reply = Submission(
                 source, bundle.payload, bundle.destination, bundle.lifetime_ms / 1000, bundle.service_class
             )
-            self.submit(reply, now, self._echo_done)
-        # The answer and the end of the bundle are one transaction: it is answered once, whenever the node is killed.
-        self._end(held, bundle, now)
+            try:
+                self.submit(reply, now, self._echo_done)
+            except (BundleError, SecurityError):
+                self.unechoed += 1
 
     def _echo_done(self, outcome: Bundle | SubmissionError) -> None:
         if isinstance(outcome, Bundle):

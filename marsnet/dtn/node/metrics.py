@@ -14,7 +14,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from marsnet.dtn.bpv7 import ServiceClass
-from marsnet.dtn.node.bundle_metrics import bundle_metrics
 from marsnet.dtn.node.ledger import Step
 
 if TYPE_CHECKING:
@@ -84,7 +83,6 @@ class _AgentCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._bundles()
-        yield from bundle_metrics(self._agent)
         yield from self._links()
         yield from self._layers()
 

@@ -19,8 +19,6 @@ from marsnet.dtn.bpv7 import (
 )
 from marsnet.dtn.node.settings import ReportsConfig
 
-_DAY_MS = 86_400_000
-
 
 class TokenBucket:
     """So many at once, and so many a second in the long run."""
@@ -74,7 +72,7 @@ class Outgoing(NamedTuple):
     Attributes:
         destination: the subject's report-to endpoint.
         payload: the record.
-        lifetime_ms: the subject's, and a day at least: news of its end has to arrive after it.
+        lifetime_ms: the subject's: after that nobody waits for news of it.
         service_class: the subject's, though never critical.
     """
 
@@ -146,7 +144,7 @@ class StatusReporter:
         told = time_ms if subject.flags & BundleFlags.STATUS_TIME.value else None
         payload = encode_status_report(StatusReport.of(assertion, subject.id, reason, told))
         urgency = max(subject.service_class, ServiceClass.EXPEDITED)
-        return Outgoing(subject.report_to, payload, max(subject.lifetime_ms, _DAY_MS), urgency)
+        return Outgoing(subject.report_to, payload, subject.lifetime_ms, urgency)
 
 
 class ReportLog:
@@ -160,6 +158,11 @@ class ReportLog:
         self.received: Counter[tuple[StatusAssertion, int]] = Counter()
         self._last: deque[ReceivedReport] = deque(maxlen=keep)
         self._count = 0
+
+    @property
+    def count(self) -> int:
+        """Reports that came so far; the number of the last one."""
+        return self._count
 
     def add(self, reporter: Eid, report: StatusReport, now: float) -> None:
         """Note one."""

@@ -21,9 +21,6 @@ class PlannedRouter:
         InputError: when a contact of the plan has no range.
     """
 
-    _needs_destination = True
-    """Whether a bundle for a node that is in no contact cannot be routed."""
-
     def __init__(self, node: str, plan: ContactPlan, margin: Margin) -> None:
         self._node = node
         self._graph = ContactGraph(plan, margin)
@@ -109,8 +106,7 @@ class PlannedRouter:
             self._ledger.release_key(bundle.key)
         if bundle.destination == self._node:
             return NoRoute(Reason.LOCAL)
-        known = bundle.destination in self._graph.index or not self._needs_destination
-        if not known or self._node not in self._graph.index:
+        if bundle.destination not in self._graph.index or self._node not in self._graph.index:
             return NoRoute(Reason.UNKNOWN)
         return NoRoute(Reason.EXPIRED) if bundle.expires <= now else None
 

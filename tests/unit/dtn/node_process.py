@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,13 @@ ROOT = Path(__file__).parents[3]
 EPOCH = "2026-10-01T00:00:00.000Z"
 
 
-def address(number: int) -> str:
-    """A loopback address that no other process of the tests uses."""
-    pid = os.getpid()
-    return f"127.{1 + (pid >> 15) % 250}.{(pid >> 7) % 256}.{(pid % 128) * 2 % 250 + number}"
+_networks = count()
+
+
+def addresses() -> str:
+    """The first three octets, and the last one's beginning, of loopback addresses that no other process uses."""
+    block = (4096 + (os.getpid() * 64 + next(_networks)) % (2**20 - 4096)) << 4
+    return f"127.{block >> 16}.{block >> 8 & 255}.{block & 255}"
 
 
 def line_plan(names: list[str], *, owlt: float, rate: float = 1e7, start: float = -100.0) -> dict[str, Any]:
@@ -55,6 +58,11 @@ class Node:
 
     def start(self) -> None:
         """Start it and wait until it says that it is ready."""
+        self.spawn()
+        self.await_ready()
+
+    def spawn(self) -> None:
+        """Start it."""
         with (self.folder / "stderr.txt").open("a") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "marsnet.dtn.node", "--config", str(self.folder / "node.json")],
@@ -63,6 +71,10 @@ class Node:
                 text=True,
                 env=os.environ | {"PYTHONPATH": str(ROOT)},
             )
+
+    def await_ready(self) -> None:
+        """Wait until it says that it is ready."""
+        assert self.process is not None
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert "ready" in line, (self.folder / "stderr.txt").read_text()
@@ -104,7 +116,12 @@ def running(
     folder: Path, names: list[str], *, owlt: float = 0.01, rate: float = 1.0, plan: dict[str, Any] | None = None,
     **options: Any,
 ) -> Iterator[dict[str, Node]]:  # fmt: skip
-    """Nodes in a line, started; they are ended afterwards."""
+    """Nodes in a line, started; they are ended afterwards. An option may be a function of the node's address."""
+    prefix, _, first = addresses().rpartition(".")
+
+    def address(number: int) -> str:
+        return f"{prefix}.{int(first) + number}"
+
     numbers = {name: number for number, name in enumerate(names, 1)}
     plan = plan or line_plan(names, owlt=owlt)
     origin = time.monotonic()
@@ -124,16 +141,18 @@ def running(
                 "plan": "plan.json",
                 "state": str(place / "state"),
                 "durability": "process",
-                "listen": {"ltp": [address(number), 1113]},
+                "bind": address(number),
                 "neighbours": {other: {"address": address(numbers[other])} for other in sorted(near)},
                 "metrics": [address(number), 8090],
                 "hiccup": 0.25,
-                **options,
+                **{key: value(address(number)) if callable(value) else value for key, value in options.items()},
             },
         )
     try:
         for node in nodes.values():
-            node.start()
+            node.spawn()
+        for node in nodes.values():
+            node.await_ready()
         yield nodes
     finally:
         for node in nodes.values():
