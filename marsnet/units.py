@@ -34,6 +34,7 @@ _DIMENSIONS: dict[str, dict[str, float]] = {
     "eirp": {"dBW": 1.0, "dBm": 1.0},
     "gt": {"dB/K": 1.0},
     "fraction": {"%": 0.01},
+    "drift": {"ppm": 1e-6, "ppb": 1e-9},
 }
 _EXAMPLE = {
     "time": "20 min",
@@ -49,6 +50,7 @@ _EXAMPLE = {
     "eirp": "66.7 dBW",
     "gt": "53.0 dB/K",
     "fraction": "95 %",
+    "drift": "20 ppm",
 }
 _FORM = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([A-Za-z%/]+)\s*")
 

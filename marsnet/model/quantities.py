@@ -57,6 +57,12 @@ def _fraction(value: float) -> float:
     return value
 
 
+def _drift(value: float) -> float:
+    if not 0 < abs(value) <= 0.1:
+        raise ValueError(f"a drift of {1e6 * value:g} ppm is out of range; give up to 100000 ppm, and not 0")
+    return value
+
+
 def _utc(value: object) -> str:
     try:
         return format_utc(parse_utc(str(value)))
@@ -94,5 +100,7 @@ GainOverTemperature = Annotated[float, _parser("gt"), _schema("gt")]
 """dB/K."""
 Fraction = Annotated[float, _parser("fraction"), AfterValidator(_fraction), _schema("fraction")]
 """0 to 1, written in per cent."""
+Drift = Annotated[float, _parser("drift"), AfterValidator(_drift), _schema("drift")]
+"""Seconds that a clock gains (or loses) in a second, at most a tenth."""
 Utc = Annotated[str, BeforeValidator(_utc), WithJsonSchema({"type": "string", "examples": ["2026-10-01T12:00:00Z"]})]
 """A UTC instant, ISO 8601 with milliseconds."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Literal, Protocol, Self, TypeVar
 
 from pydantic import Field, model_validator
 
 from marsnet.model.document import Document, read_document
 from marsnet.model.expressions import Scalar
+from marsnet.model.faults import Fault, Planned, StalePlan
 from marsnet.model.mistakes import build
+from marsnet.model.parts import Location
 from marsnet.model.quantities import Duration, PositiveDuration, Strict, Utc, misplaced
 from marsnet.model.requirements import (
     AvailabilityRequirement,
@@ -23,45 +25,9 @@ from marsnet.model.requirements import (
     StorageRequirement,
 )
 from marsnet.model.templates import unknown_setting
-from marsnet.model.times import WhenField
-from marsnet.model.topology import Name, Topology, build_topology
+from marsnet.model.times import When
+from marsnet.model.topology import Name, Site, Topology, build_topology
 from marsnet.model.traffic import Flow, read_trace
-
-
-class FaultBase(Strict):
-    """What every fault has."""
-
-    name: Name | None = Field(default=None, description="what requirements and conditions call it")
-
-
-class NodeSilent(FaultBase):
-    """A spacecraft falls silent without notice: it neither transmits nor receives, but keeps running."""
-
-    kind: Literal["node_silent"]
-    node: str
-    at: WhenField
-    duration: PositiveDuration
-
-
-class NodeCrash(FaultBase):
-    """The node's container is killed, and started again after a time."""
-
-    kind: Literal["node_crash"]
-    node: str
-    at: WhenField
-    duration: PositiveDuration
-
-
-class LinkOutage(FaultBase):
-    """A link falls without notice, in both directions."""
-
-    kind: Literal["link_outage"]
-    link: str
-    at: WhenField
-    duration: PositiveDuration
-
-
-Fault = Annotated[NodeSilent | NodeCrash | LinkOutage, Field(discriminator="kind")]
 
 
 class Fidelity(Strict):
@@ -98,11 +64,13 @@ class Scenario(Strict):
     fidelity: Fidelity = Fidelity()
 
     @model_validator(mode="after")
-    def _unique_flows(self) -> Self:
-        names = [flow.name for flow in self.traffic]
-        for index, name in enumerate(names):
-            if name in names[:index]:
-                raise misplaced(f"two flows are named {name!r}", "rename one", "traffic", index, "name")
+    def _unique_names(self) -> Self:
+        for what, key, entries in (("flows", "traffic", self.traffic), ("faults", "faults", self.faults)):
+            names: list[str] = []
+            for index, entry in enumerate(entries):
+                if entry.name is not None and entry.name in names:
+                    raise misplaced(f"two {what} are named {entry.name!r}", "rename one", key, index, "name")
+                names.append(entry.name or "")
         return self
 
 
@@ -122,7 +90,14 @@ def load_scenario(path: str | Path, settings: Mapping[str, object] | None = None
     scenario = scenario.model_copy(
         update={
             "topology": document.beside(("topology",), scenario.topology),
-            "traffic": tuple(_with_files(flow, index, document) for index, flow in enumerate(scenario.traffic)),
+            "traffic": tuple(
+                _with_files(flow, ("traffic", index), ("file", "trace"), document)
+                for index, flow in enumerate(scenario.traffic)
+            ),
+            "faults": tuple(
+                _with_files(fault, ("faults", index), ("plan",), document)
+                for index, fault in enumerate(scenario.faults)
+            ),
         }
     )
     file = Path(path).parent / scenario.topology
@@ -149,31 +124,39 @@ def load_scenario(path: str | Path, settings: Mapping[str, object] | None = None
     return scenario, topology
 
 
-def _with_files(flow: Flow, index: int, document: Document) -> Flow:
-    """The flow with the paths of its files found, and the files looked at."""
-    for key in ("file", "trace"):
-        path: Path | None = getattr(flow, key)
+Entry = TypeVar("Entry", bound=Strict)
+
+
+def _with_files(entry: Entry, location: Location, keys: tuple[str, ...], document: Document) -> Entry:
+    """A flow or a fault with the paths of its files found, and the files looked at."""
+    for key in keys:
+        path: Path | None = getattr(entry, key, None)
         if path is None:
             continue
-        location = ("traffic", index, key)
-        found = (document.place(location).file.parent / path).resolve()
+        place = (*location, key)
+        found = (document.place(place).file.parent / path).resolve()
         if not found.is_file() or not found.stat().st_size:
-            raise document.error(
-                location, f"there is no file {str(path)!r} with content", "give its path relative to this file"
-            )
-        return flow.model_copy(update={key: found})
-    return flow
+            problem = f"there is no file {str(path)!r} with content"
+            raise document.error(place, problem, "give its path relative to this file")
+        return entry.model_copy(update={key: found})
+    return entry
+
+
+class Need(Protocol):
+    """Notes a reference to something that does not exist."""
+
+    def __call__(self, kind: str, name: str, known: Collection[str], *location: int | str) -> None: ...
 
 
 def _dangling(scenario: Scenario, topology: Topology) -> list[tuple[tuple[int | str, ...], str, str]]:
     """References to nodes, links and flows that do not exist: location, problem, remedy."""
-    nodes, links = topology.nodes, [link.title for link in topology.links]
+    nodes = topology.nodes
     flows = [flow.name for flow in scenario.traffic]
     replies = [f"{flow.name}.reply" for flow in scenario.traffic if flow.reply is not None]
     tenants = sorted({flow.tenant for flow in scenario.traffic if flow.tenant is not None})
     found: list[tuple[tuple[int | str, ...], str, str]] = []
 
-    def need(kind: str, name: str, known: Any, *location: int | str) -> None:
+    def need(kind: str, name: str, known: Collection[str], *location: int | str) -> None:
         if name not in known:
             found.append((location, f"unknown {kind} {name!r}", f"there are {', '.join(known) or 'none'}"))
 
@@ -191,16 +174,11 @@ def _dangling(scenario: Scenario, topology: Topology) -> list[tuple[tuple[int | 
         for key, when in (("start", flow.start), ("stop", flow.stop)):
             if when is not None and when.site:
                 need("site", when.site, nodes, "traffic", i, key)
+    faults = [fault.name for fault in scenario.faults if fault.name is not None]
     for i, fault in enumerate(scenario.faults):
-        if isinstance(fault, LinkOutage):
-            need("link", fault.link, links, "faults", i, "link")
-        else:
-            need("node", fault.node, nodes, "faults", i, "node")
-        if fault.at.site:
-            need("site", fault.at.site, nodes, "faults", i, "at")
+        _fault_references(fault, ("faults", i), need, scenario, topology)
     backlogs = [flow.name for flow in scenario.traffic if flow.volume is not None or flow.file is not None]
     requests = [flow.name for flow in scenario.traffic if flow.reply is not None]
-    faults = [fault.name for fault in scenario.faults if fault.name is not None]
     for i, requirement in enumerate(scenario.requirements):
         place = ("requirements", i)
         if isinstance(requirement, OnlineRequirement | AvailabilityRequirement):
@@ -221,3 +199,42 @@ def _dangling(scenario: Scenario, topology: Topology) -> list[tuple[tuple[int | 
             case RecoveryRequirement():
                 need("fault", requirement.fault, faults, *place, "fault")
     return found
+
+
+def _fault_references(fault: Fault, place: Location, need: Need, scenario: Scenario, topology: Topology) -> None:
+    nodes, links = topology.nodes, [link.title for link in topology.links]
+    own = [other.name for other in scenario.faults if other.name is not None and other.name != fault.name]
+    for key in ("node", "link"):
+        if (value := getattr(fault, key, None)) is not None:
+            need(key, value, nodes if key == "node" else links, *place, key)
+    for key, kind, known in (("nodes", "node", nodes), ("sites", "site", _sites(topology)), ("without", "link", links)):
+        for position, value in enumerate(getattr(fault, key, None) or ()):
+            need(kind, value, known, *place, key, position)
+    for position, name in enumerate(fault.misses if isinstance(fault, StalePlan) else ()):
+        planned = [f.name for f in scenario.faults if isinstance(f, Planned) and f.planned and f.name is not None]
+        need("planned fault", name, planned, *place, "misses", position)
+    for when, key in ((fault.at, "at"), (_after(fault), "when")):
+        if when is not None and when.site:
+            need("site", when.site, nodes, *place, key)
+    condition = fault.when
+    if condition is None:
+        return
+    if condition.delivered is not None:
+        flows = [f.name for f in scenario.traffic] + [f"{f.name}.reply" for f in scenario.traffic if f.reply]
+        need("flow", condition.delivered.flow, flows, *place, "when", "delivered", "flow")
+    if condition.storage is not None:
+        need("node", condition.storage.node, nodes, *place, "when", "storage", "node")
+    if condition.contact_opens is not None:
+        need("link", condition.contact_opens.link, links, *place, "when", "contact_opens", "link")
+    for key in ("begins", "ends"):
+        if (name := getattr(condition, key)) is not None:
+            need("other fault", name, own, *place, "when", key)
+
+
+def _after(fault: Fault) -> When | None:
+    opens = None if fault.when is None else fault.when.contact_opens
+    return None if opens is None else opens.after
+
+
+def _sites(topology: Topology) -> list[str]:
+    return [name for name, node in topology.nodes.items() if isinstance(node, Site) and node.body == "mars"]

@@ -24,9 +24,8 @@ from marsnet.model.scenario import Scenario, load_scenario
 from marsnet.model.topology import Topology
 from marsnet.plan.types import ContactPlan
 from marsnet.runs.execute import perform
-from marsnet.runs.prepare import TAIL, check_times
+from marsnet.runs.prepare import TAIL, check_times, spec_of
 from marsnet.sky.planner import plan_contacts
-from marsnet.worlds.spec import RunSpec, incidents
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -153,8 +152,7 @@ def plan_for(topology: Topology, start: str, duration: float, base: Path) -> Con
 def run_point(point: Point, plan: ContactPlan) -> dict[str, Any]:
     """One run; a task. Returns its verdict, with the values of the axes as `values`."""
     with tempfile.TemporaryDirectory(prefix="marsnet-campaign-") as folder:
-        faults = incidents(point.scenario, point.topology)
-        spec = RunSpec(point.scenario, point.topology, plan, faults, point.seed, 1.0, Path(folder))
+        spec = spec_of(point.scenario, point.topology, plan, point.seed, 1.0, Path(folder))
         content = perform(spec, "virtual").verdict
     del content["report"], content["frames"]
     return {"key": point.key, "values": point.values} | content

@@ -7,14 +7,17 @@ from pathlib import Path
 
 from marsnet.errors import InputError
 from marsnet.model.document import read_document
+from marsnet.model.faults import ControllerLoss, StalePlan, WrongPlan
 from marsnet.model.scenario import Scenario, load_scenario
 from marsnet.model.topology import Topology
 from marsnet.model.traffic import Flow
+from marsnet.plan.files import read_plan
 from marsnet.plan.types import ContactPlan
 from marsnet.sky.planner import plan_contacts
 from marsnet.units import format_duration
 from marsnet.worlds.calibrate import check_holds, keeps_up
-from marsnet.worlds.spec import RunSpec, check_rate, incidents, mission_time
+from marsnet.worlds.incidents import incidents, plan_name, without, wrong
+from marsnet.worlds.spec import Incident, RunSpec, check_rate, mission_time
 
 TAIL = 7200.0
 """The plan reaches so many seconds beyond the run, so that routes at its end are not cut off."""
@@ -55,6 +58,7 @@ def prepare(
     scenario, topology = load_scenario(path, settings)
     if without_faults:
         scenario = scenario.model_copy(update={"faults": ()})
+    check_world(scenario, "emulated" if emulated else "virtual", path, settings)
     check_times(scenario, topology, path, settings)
     wanted = scenario.rate if rate is None else rate
     if wanted is not None:
@@ -65,15 +69,28 @@ def prepare(
         wanted = keeps_up(scenario, topology, plan) if emulated else 1.0
     elif emulated and not force_rate:
         check_holds(wanted, scenario, topology, plan)
-    return RunSpec(
-        scenario,
-        topology,
-        plan,
-        incidents(scenario, topology),
-        scenario.seed if seed is None else seed,
-        wanted,
-        folder,
-    )
+    return spec_of(scenario, topology, plan, scenario.seed if seed is None else seed, wanted, folder)
+
+
+def spec_of(scenario: Scenario, topology: Topology, plan: ContactPlan, seed: int, rate: float, folder: Path) -> RunSpec:
+    """A run on a contact plan that knows of no fault yet: its incidents, and the plans that they make."""
+    known = incidents(scenario, topology, plan, seed)
+    announced = [incident for incident in known if incident.planned]
+    plans = _plans(scenario, plan, announced)
+    return RunSpec(scenario, topology, without(plan, announced), known, seed, rate, folder, plans)
+
+
+def _plans(scenario: Scenario, plan: ContactPlan, announced: list[Incident]) -> dict[str, ContactPlan]:
+    """The contact plans that faults give to nodes, by name."""
+    true = without(plan, announced)
+    found: dict[str, ContactPlan] = {}
+    for index, fault in enumerate(scenario.faults):
+        if isinstance(fault, WrongPlan):
+            read = None if fault.plan is None else read_plan(fault.plan, epoch=plan.epoch)
+            found[plan_name(index)] = wrong(fault, true, read)
+        elif isinstance(fault, StalePlan):
+            found[plan_name(index)] = without(plan, [i for i in announced if i.name not in fault.misses])
+    return found
 
 
 def contact_plan(
@@ -103,9 +120,39 @@ def check_times(
             _check_stop(flow, start, scenario, topology)
         for index, fault in enumerate(scenario.faults):
             place = ("faults", index, "at")
-            incidents(scenario.model_copy(update={"faults": (fault,)}), topology)
+            incidents(scenario.model_copy(update={"faults": scenario.faults[: index + 1]}), topology)
+            if isinstance(fault, WrongPlan) and fault.plan is not None:
+                place = ("faults", index, "plan")
+                _check_plan(read_plan(fault.plan, epoch=scenario.start), topology)
     except InputError as error:
-        raise error.at(*document.place(place)) from None
+        raise (error if error.file else error.at(*document.place(place))) from None
+
+
+def _check_plan(plan: ContactPlan, topology: Topology) -> None:
+    strangers = sorted(set(plan.nodes) - set(topology.nodes))
+    if strangers:
+        raise InputError(
+            f"the plan has the unknown node {strangers[0]!r}", remedy=f"there are {', '.join(topology.nodes)}"
+        )
+    lacking = {(c.source, c.target) for c in plan.contacts} - {(r.source, r.target) for r in plan.ranges}
+    if lacking:
+        source, target = min(lacking)
+        raise InputError(f"the plan has no range from {source!r} to {target!r}", remedy="add one to the plan file")
+
+
+def check_world(scenario: Scenario, world: str, path: Path, settings: Mapping[str, object] | None = None) -> None:
+    """Refuse faults that cannot happen in a world.
+
+    Raises:
+        InputError: naming file and line.
+    """
+    for index, fault in enumerate(scenario.faults):
+        if isinstance(fault, ControllerLoss) and world == "virtual":
+            raise read_document(path, settings).error(
+                ("faults", index, "kind"),
+                "the virtual world has no network controllers that could be lost",
+                "run it with '--world emulated', or leave the fault out",
+            )
 
 
 def _start(flow: Flow, scenario: Scenario, topology: Topology) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from marsnet.plan.types import Contact, ContactPlan
 from marsnet.worlds.spec import Incident
@@ -17,26 +18,13 @@ def real_contacts(plan: ContactPlan, incidents: Iterable[Incident]) -> list[Cont
     for incident in incidents:
         cut: list[Contact] = []
         for contact in contacts:
-            hit = contact.link in incident.links or (
-                incident.kind == "node_crash" and incident.subject in {contact.source, contact.target}
-            )
+            hit = contact.link in incident.links or incident.down in (contact.source, contact.target)
             if not hit or contact.end <= incident.start or contact.start >= incident.end:
                 cut.append(contact)
                 continue
             for start, end in ((contact.start, incident.start), (incident.end, contact.end)):
                 if start < end:
-                    cut.append(
-                        Contact(
-                            contact.link,
-                            contact.source,
-                            contact.target,
-                            start,
-                            end,
-                            contact.rate,
-                            contact.ber,
-                            contact.loss,
-                        )
-                    )
+                    cut.append(replace(contact, start=start, end=end))
         contacts = cut
     return sorted(contacts, key=lambda c: c.start)
 

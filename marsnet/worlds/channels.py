@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from marsnet.clock import MissionClock
 from marsnet.dtn.bpv7 import ServiceClass
 from marsnet.links.config import DEFAULT_LIMIT_BYTES, DEFAULT_LIMIT_FRAMES, ClassConfig, DirectionConfig
-from marsnet.links.planned import Outage, timeline_for
-from marsnet.links.timeline import Segment
+from marsnet.links.planned import Outage, line_ns, timeline_for
+from marsnet.links.timeline import Fault, Segment, faulted
 from marsnet.model.topology import ClassLimit, Link
-from marsnet.worlds.spec import Incident, RunSpec
+from marsnet.worlds.spec import Fade, Incident, RunSpec
 
 _NS = 1_000_000_000
 
@@ -39,11 +39,25 @@ class Channel:
     deaf: tuple[tuple[int, int], ...]
 
 
-def channels(spec: RunSpec, clock: MissionClock) -> list[Channel]:
-    """Both directions of every link of a run, on a mission clock."""
+def channels(
+    spec: RunSpec, clock: MissionClock, happened: Iterable[Incident] | None = None, only: Collection[str] | None = None
+) -> list[Channel]:
+    """Both directions of every link of a run, on a mission clock.
+
+    Args:
+        spec: of the run.
+        clock: its mission clock.
+        happened: the incidents, in place of those that were known ahead.
+        only: titles of the links that are wanted; all by default.
+    """
     found = []
+    incidents = list(spec.incidents if happened is None else happened)
     for link in spec.topology.links:
-        down = [i for i in spec.incidents if link.title in i.links]
+        if only is not None and link.title not in only:
+            continue
+        # What is planned is in the plan: its transmitters wait, as at the end of any contact.
+        down = [i for i in incidents if link.title in i.links and not i.planned]
+        fades = [fade for i in incidents for fade in i.fades if fade.link == link.title]
         outages = [Outage(i.start, i.end) for i in down]
         deaf = _deaf(down, clock)
         for source, target in (link.between, link.between[::-1]):
@@ -53,19 +67,43 @@ def channels(spec: RunSpec, clock: MissionClock) -> list[Channel]:
                     source,
                     target,
                     direction_config(link, f"{spec.seed}/{link.title}/{source}"),
-                    timeline_for(
-                        spec.plan,
-                        source,
-                        target,
-                        clock,
-                        link=link.title,
-                        hold=link.queue.outage == "hold",
-                        outages=outages,
+                    faulted(
+                        timeline_for(
+                            spec.plan,
+                            source,
+                            target,
+                            clock,
+                            link=link.title,
+                            hold=link.queue.outage == "hold",
+                            outages=outages,
+                        ),
+                        [_fault(fade, clock) for fade in fades if fade.source in ("", source)],
                     ),
                     deaf,
                 )
             )
     return found
+
+
+def _fault(fade: Fade, clock: MissionClock) -> Fault:
+    return Fault(
+        line_ns(clock, fade.start), line_ns(clock, fade.end), rate_factor=fade.rate, ber=fade.ber, loss=fade.loss
+    )
+
+
+def starting(segments: Iterable[Segment], now_ns: int) -> Iterator[Segment]:
+    """A timeline from an instant on: what holds then, and all that follows."""
+    held: Segment | None = None
+    for segment in segments:
+        if segment.t0_ns > now_ns:
+            if held is not None:
+                yield held if held.t0_ns == now_ns else held.moved(now_ns)
+                held = None
+            yield segment
+        else:
+            held = segment
+    if held is not None:
+        yield held if held.t0_ns == now_ns else held.moved(now_ns)
 
 
 def direction_config(link: Link, seed: str) -> DirectionConfig:

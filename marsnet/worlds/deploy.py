@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,18 @@ from marsnet.clock import MissionClock
 from marsnet.dtn.node.config import FlowConfig, NeighbourConfig
 from marsnet.errors import InputError, RunInvalidError
 from marsnet.links.client import DelayLineClient
+from marsnet.links.planned import line_ns
 from marsnet.model.topology import Hub, Station
 from marsnet.plan.files import write_plan
-from marsnet.worlds.channels import Channel, channels, link_config
+from marsnet.worlds.channels import Channel, channels, link_config, starting
+from marsnet.worlds.director import plan_file
 from marsnet.worlds.images import ensure_node_image
 from marsnet.worlds.lab import Lab, Limits, LinkSpec, NodeSpec, web
 from marsnet.worlds.lab import spec as lab_spec
 from marsnet.worlds.lab.containers import in_parallel
 from marsnet.worlds.lab.services import ServiceError
 from marsnet.worlds.nodes import node_configs
-from marsnet.worlds.spec import Frames, RunSpec
+from marsnet.worlds.spec import Frames, Incident, RunSpec
 
 HICCUP = 0.2
 """Host seconds that a node's process may be late on a busy machine; LTP's timers allow for it."""
@@ -61,6 +63,21 @@ class Deployment:
     def stop_nodes(self) -> None:
         """End every node's process in order (SIGTERM), so that its store and its ledger are closed."""
         in_parallel(lambda name: self.lab.containers.node(name).stop(timeout=_PATIENCE), list(self.lab.nodes))
+
+    def await_node(self, node: str, since: float) -> None:
+        """Wait until a node that was started at an instant (Unix time) has said that it is ready."""
+        _await_ready(self.lab, node, since)
+
+    def reload(self, spec: RunSpec, links: Collection[str], happened: Iterable[Incident]) -> None:
+        """Let links obey all that has happened, from now on."""
+        now = line_ns(self.clock, self.clock.now())
+        for channel in channels(spec, self.clock, happened, links):
+            link = self.lab.links[channel.link]
+            direction = direction_name((link.a, link.b), channel.source)
+            client = self.lab.client
+            client.load_timeline(channel.link, direction, starting(channel.segments, now), replace_from_ns=now)
+            deaf = [(max(start, now), end) for start, end in channel.deaf if end > now]
+            client.receiver_down(channel.link, direction, deaf, replace_from_ns=now)
 
     def node_request(self, node: str, path: str, *, method: str = "GET", body: bytes | None = None) -> bytes:
         """Ask a node's HTTP interface."""
@@ -133,6 +150,8 @@ def _write_configs(spec: RunSpec, lab: Lab) -> None:
         folder = spec.folder / "nodes" / name / "config"
         folder.mkdir(parents=True)
         shutil.copyfile(plan, folder / "plan.json")
+        for other, content in spec.plans.items():
+            write_plan(content, folder / plan_file(other))
         flows = tuple(_with_file(flow, folder) for flow in config.flows)
         addressed = config.model_copy(
             update={
@@ -207,14 +226,14 @@ def _forward(lab: Lab, listen: str | None) -> str:
         return lab.forward(inside)
 
 
-def _await_ready(lab: Lab, node: str) -> None:
-    """Follow a node's log until it says that it is ready.
+def _await_ready(lab: Lab, node: str, since: float | None = None) -> None:
+    """Follow a node's log, from an instant on, until it says that it is ready.
 
     Raises:
         RunInvalidError: it ended instead, with the end of its log.
     """
     lines: list[str] = []
-    for line in lab.containers.node(node).logs(stream=True, follow=True):
+    for line in lab.containers.node(node).logs(stream=True, follow=True, since=since):
         lines.append(line.decode(errors="replace").rstrip())
         if lines[-1] == f"node {node} ready":
             return

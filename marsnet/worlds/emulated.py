@@ -9,13 +9,16 @@ from contextlib import suppress
 from typing import Any
 
 from marsnet.dtn.bpv7 import decode_from
+from marsnet.dtn.node.conditions import Conditions
 from marsnet.dtn.node.ledger import read_ledgers
 from marsnet.dtn.store import BundleState, BundleStore, StoreError
 from marsnet.units import format_duration
 from marsnet.worlds.deploy import Deployment, deploy, frames_of
+from marsnet.worlds.director import Director
 from marsnet.worlds.lab.switches import socket_drops
 from marsnet.worlds.ownership import let_stay, owned
-from marsnet.worlds.spec import EmulatedOptions, Frames, Outcome, Progress, RunSpec
+from marsnet.worlds.spec import EmulatedOptions, Frames, Incident, Outcome, Progress, RunSpec
+from marsnet.worlds.watch import LedgerWatch
 
 _TICKS = 50
 """How often progress is told."""
@@ -45,8 +48,9 @@ def run_emulated(spec: RunSpec, options: EmulatedOptions, progress: Progress | N
     with owned(name, say):
         deployment = deploy(spec, name, say, options.prometheus)
         try:
-            interrupted = not _drive(spec, deployment, tell)
-            return _observe(spec, deployment, interrupted, began)
+            director = Director(spec, _Stage(spec, deployment))
+            interrupted = not _drive(spec, deployment, tell, director)
+            return _observe(spec, deployment, interrupted, began, director.happened)
         finally:
             if options.keep:
                 let_stay(name)
@@ -54,23 +58,53 @@ def run_emulated(spec: RunSpec, options: EmulatedOptions, progress: Progress | N
                 deployment.lab.down()
 
 
-def _drive(spec: RunSpec, deployment: Deployment, tell: Progress) -> bool:
-    """Let the mission run, with its crashes; returns whether it reached its end."""
-    duration, lab = spec.scenario.duration, deployment.lab
-    agenda: list[tuple[float, Any]] = [
-        (duration * i / _TICKS, lambda i=i: tell(i / _TICKS, _reached(duration * i / _TICKS, duration)))
-        for i in range(1, _TICKS + 1)
-    ]
-    for incident in spec.incidents:
-        if incident.kind == "node_crash":
-            agenda.append((incident.start, lambda node=incident.subject: lab.kill_node(node)))
-            agenda.append((incident.end, lambda node=incident.subject: lab.start_node(node)))
+class _Stage:
+    """Makes the emulated world's faults happen."""
+
+    def __init__(self, spec: RunSpec, deployment: Deployment) -> None:
+        self._spec, self._deployment = spec, deployment
+        self._started: dict[str, float] = {}
+
+    def kill(self, node: str) -> None:
+        self._deployment.lab.kill_node(node)
+
+    def revive(self, node: str) -> None:
+        self._started[node] = time.time()
+        self._deployment.lab.start_node(node)
+
+    def impose(self, node: str, conditions: Conditions) -> None:
+        if node in self._started:
+            self._deployment.await_node(node, self._started[node])
+        self._deployment.node_request(node, "/conditions", method="PUT", body=conditions.model_dump_json().encode())
+
+    def stop_controller(self, segment: str) -> None:
+        self._deployment.lab.stop_controller("earth" if segment == "earth" else "mars")
+
+    def start_controller(self, segment: str) -> None:
+        self._deployment.lab.start_controller("earth" if segment == "earth" else "mars")
+
+    def relink(self, links: frozenset[str], happened: tuple[Incident, ...]) -> None:
+        self._deployment.reload(self._spec, links, happened)
+
+
+def _drive(spec: RunSpec, deployment: Deployment, tell: Progress, director: Director) -> bool:
+    """Let the mission run, with its faults; returns whether it reached its end."""
+    duration, clock = spec.scenario.duration, deployment.clock
+    ticks = [duration * i / _TICKS for i in range(1, _TICKS + 1)]
+    folders = [deployment.node_folder(node) for node in deployment.lab.nodes] if director.watches else []
     try:
-        for at, action in sorted(agenda, key=lambda entry: entry[0]):
-            if at > duration:
-                break
-            _sleep_until(deployment.clock.to_monotonic(at))
-            action()
+        with LedgerWatch(folders) as watch:
+            while ticks:
+                due = ticks[0] if director.next_time is None else min(ticks[0], director.next_time)
+                records = watch.wait(clock.to_monotonic(due) - time.monotonic())
+                if records:
+                    director.observe(records, clock.now())
+                if clock.now() < due:
+                    continue
+                if director.next_time is not None and director.next_time <= due:
+                    director.advance(due)
+                if ticks[0] <= due:
+                    tell(ticks[0] / duration, _reached(ticks.pop(0), duration))
     except KeyboardInterrupt:
         return False
     return True
@@ -80,13 +114,9 @@ def _reached(mission: float, duration: float) -> str:
     return f"{format_duration(mission)} of {format_duration(duration)}"
 
 
-def _sleep_until(monotonic: float) -> None:
-    left = monotonic - time.monotonic()
-    if left > 0:
-        time.sleep(left)
-
-
-def _observe(spec: RunSpec, deployment: Deployment, interrupted: bool, began: float) -> Outcome:
+def _observe(
+    spec: RunSpec, deployment: Deployment, interrupted: bool, began: float, happened: tuple[Incident, ...]
+) -> Outcome:
     """Read what the links and the nodes have seen, end the nodes, and read their stores and ledgers."""
     lab = deployment.lab
     elapsed = min(max(deployment.clock.now(), 0.0), spec.scenario.duration)
@@ -111,7 +141,7 @@ def _observe(spec: RunSpec, deployment: Deployment, interrupted: bool, began: fl
         fidelity=fidelity,
         invalid=invalid,
         interrupted=interrupted,
-        incidents=spec.incidents,
+        incidents=happened,
         elapsed=elapsed,
         wall=wall,
     )

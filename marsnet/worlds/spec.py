@@ -10,7 +10,7 @@ from pathlib import Path
 from marsnet.clock import parse_utc
 from marsnet.dtn.node.ledger import Record
 from marsnet.errors import InputError
-from marsnet.model.scenario import Fault, LinkOutage, NodeCrash, NodeSilent, Scenario
+from marsnet.model.scenario import Scenario
 from marsnet.model.times import When
 from marsnet.model.topology import Site, Topology
 from marsnet.plan.types import ContactPlan
@@ -23,24 +23,80 @@ IP_UDP_OVERHEAD = 28
 
 
 @dataclass(frozen=True, slots=True)
+class Fade:
+    """What a fault does to a link for a while, on top of the plan.
+
+    Attributes:
+        link: its title.
+        start: mission seconds.
+        end: mission seconds.
+        source: the transmitting node of the direction that fades; empty for both.
+        rate: share of the rate that is left.
+        ber: bit error rate.
+        loss: probability that a frame is lost.
+    """
+
+    link: str
+    start: float
+    end: float
+    source: str = ""
+    rate: float = 1.0
+    ber: float = 0.0
+    loss: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Strain:
+    """What a fault does to a node while it lasts.
+
+    Attributes:
+        node: its name.
+        quota: share of the storage that is left.
+        drift: seconds that its clock gains in a second.
+        plan: name of the contact plan that it goes by, among the run's `plans`; empty for the true one.
+        peer: the neighbour whose bundles are tampered with.
+        corrupt: share of these that arrive corrupted.
+        replay: probability that an old one arrives with each.
+    """
+
+    node: str
+    quota: float = 1.0
+    drift: float = 0.0
+    plan: str = ""
+    peer: str = ""
+    corrupt: float = 0.0
+    replay: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Incident:
     """A fault with its times resolved.
 
     Attributes:
         kind: of the fault.
-        subject: the node or link.
+        subject: the node, the link, or what else it happens to.
         start: mission seconds.
         end: mission seconds.
         links: titles of the links that are down meanwhile.
         name: what the scenario calls it; empty when it has no name.
+        down: the node whose process is gone meanwhile; empty when none is.
+        planned: the contact plan knows it.
+        fades: what it does to links.
+        strains: what it does to nodes.
+        segment: whose network controller is gone; empty when none is.
     """
 
     kind: str
     subject: str
     start: float
     end: float
-    links: tuple[str, ...]
+    links: tuple[str, ...] = ()
     name: str = ""
+    down: str = ""
+    planned: bool = False
+    fades: tuple[Fade, ...] = ()
+    strains: tuple[Strain, ...] = ()
+    segment: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,10 +107,11 @@ class RunSpec:
         scenario: the file's content.
         topology: the network.
         plan: contacts and ranges over the run.
-        incidents: the faults, in order of time.
+        incidents: the faults whose times are known ahead, in order of time.
         seed: of every random draw.
         rate: mission seconds per host second, in the emulated world.
         folder: where the run leaves its files.
+        plans: other contact plans that nodes are given by faults, by name.
     """
 
     scenario: Scenario
@@ -64,6 +121,7 @@ class RunSpec:
     seed: int
     rate: float
     folder: Path
+    plans: dict[str, ContactPlan] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,42 +222,3 @@ def mission_time(when: When, scenario: Scenario, topology: Topology) -> float:
     if not isinstance(site, Site) or site.body != "mars" or when.sol is None:
         raise InputError(f"{when.text!r}: {when.site!r} has no local time", remedy="name a site on Mars")
     return local_time_instant(scenario.start, when.sol, when.hour, site.longitude, when.scale)
-
-
-def incidents(scenario: Scenario, topology: Topology) -> tuple[Incident, ...]:
-    """The scenario's faults with their times resolved, in order.
-
-    Raises:
-        InputError: a fault outside of the run, or a crash of a node that is down already.
-    """
-    found: list[Incident] = []
-    for fault in scenario.faults:
-        start = mission_time(fault.at, scenario, topology)
-        if not 0 <= start < scenario.duration:
-            raise InputError(f"a fault at {fault.at.text!r} is outside of the run", remedy="move it into the duration")
-        end = start + fault.duration
-        found.append(Incident(fault.kind, _subject(fault), start, end, _links(fault, topology), name=fault.name or ""))
-    found.sort(key=lambda i: (i.start, i.subject))
-    up_again: dict[str, float] = {}
-    for crash in (incident for incident in found if incident.kind == "node_crash"):
-        if crash.start < up_again.get(crash.subject, 0.0):
-            raise InputError(
-                f"node {crash.subject!r} crashes at {crash.start:g} s while it is down already",
-                remedy=f"move the second crash to {up_again[crash.subject]:g} s or later",
-            )
-        up_again[crash.subject] = crash.end
-    return tuple(found)
-
-
-def _subject(fault: Fault) -> str:
-    return fault.link if isinstance(fault, LinkOutage) else fault.node
-
-
-def _links(fault: Fault, topology: Topology) -> tuple[str, ...]:
-    match fault:
-        case LinkOutage():
-            return (fault.link,)
-        case NodeSilent():
-            return tuple(link.title for link in topology.links if fault.node in link.between)
-        case NodeCrash():
-            return ()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from marsnet.clock import MissionClock
 from marsnet.dtn.bpv7 import ServiceClass, decode_from
 from marsnet.dtn.node.agent import BundleAgent
+from marsnet.dtn.node.conditions import Conditions
 from marsnet.dtn.node.config import ClockConfig, NodeConfig
 from marsnet.dtn.node.ledger import MemoryLedger, Step
 from marsnet.dtn.node.metrics import NodeMetrics
@@ -18,10 +19,11 @@ from marsnet.dtn.node.runner import NodeRunner
 from marsnet.dtn.store import BundleState, BundleStore
 from marsnet.links.pipeline import Pipeline
 from marsnet.units import format_duration
-from marsnet.worlds.channels import Channel, channels
+from marsnet.worlds.channels import Channel, channels, starting
+from marsnet.worlds.director import Director, plan_file
 from marsnet.worlds.loop import VirtualLoop
 from marsnet.worlds.nodes import node_configs
-from marsnet.worlds.spec import ETHERNET_UDP_OVERHEAD, Frames, Outcome, Progress, RunSpec
+from marsnet.worlds.spec import ETHERNET_UDP_OVERHEAD, Frames, Incident, Outcome, Progress, RunSpec
 
 _NS = 1_000_000_000
 _AHEAD = 1.0
@@ -55,6 +57,14 @@ class _Direction:
             self._now,
             datagrams,
         )
+        self._reschedule()
+
+    def reload(self, channel: Channel) -> None:
+        """Obey another timeline from now on."""
+        now = self._now
+        self.pipeline.load(starting(channel.segments, now), replace_from_ns=now)
+        deaf = [(max(start, now), end) for start, end in channel.deaf if end > now]
+        self.pipeline.receiver_down(deaf, replace_from_ns=now)
         self._reschedule()
 
     def flush(self) -> None:
@@ -158,9 +168,79 @@ class _Site:
         for direction in self.inbound:
             direction.flush()
 
+    def impose(self, conditions: Conditions) -> None:
+        """Live under conditions; a node that is down does not."""
+        if self.runner is not None:
+            spec = self._spec
+            plans = {plan_file(name): plan for name, plan in spec.plans.items()}
+            self.runner.impose(conditions, plans.get(conditions.plan, spec.plan) if conditions.plan else spec.plan)
+
     def holdings(self) -> list[str]:
         """Ids of the bundles in the store."""
         return [str(decode_from(self.store.load(record.key), 0)[0].id) for record in self.store.iterate(*BundleState)]
+
+
+class _Stage:
+    """Makes the virtual world's faults happen."""
+
+    def __init__(
+        self, spec: RunSpec, clock: MissionClock, sites: dict[str, _Site], directions: list[_Direction]
+    ) -> None:
+        self._spec, self._clock = spec, clock
+        self._sites = sites
+        self._directions = {(d.channel.link, d.channel.source): d for d in directions}
+
+    def kill(self, node: str) -> None:
+        self._sites[node].crash()
+
+    def revive(self, node: str) -> None:
+        self._sites[node].start()
+
+    def impose(self, node: str, conditions: Conditions) -> None:
+        self._sites[node].impose(conditions)
+
+    def stop_controller(self, segment: str) -> None:
+        raise AssertionError("refused when the run was prepared: there are no controllers here")
+
+    start_controller = stop_controller
+
+    def relink(self, links: frozenset[str], happened: tuple[Incident, ...]) -> None:
+        for channel in channels(self._spec, self._clock, happened, links):
+            self._directions[channel.link, channel.source].reload(channel)
+
+
+class _Cast:
+    """Lets the director act on the loop, and see the ledger where its faults wait for something."""
+
+    def __init__(self, spec: RunSpec, stage: _Stage, loop: VirtualLoop, ledger: MemoryLedger) -> None:
+        self.director = Director(spec, stage)
+        self._loop, self._ledger = loop, ledger
+        self._seen = 0
+        self._looking = False
+        if self.director.watches:
+            ledger.added = self._added
+
+    def _added(self) -> None:
+        if not self._looking:
+            self._looking = True
+            self._loop.call_soon(self._look)
+
+    def _look(self) -> None:
+        self._looking = False
+        records = self._ledger.records[self._seen :]
+        self._seen += len(records)
+        self.director.observe(records, self._loop.time())
+        self.schedule()
+
+    def schedule(self) -> None:
+        """Wake for what comes next."""
+        if (at := self.director.next_time) is not None:
+            self._loop.call_at(at, self._due, at)
+
+    def _due(self, at: float) -> None:
+        if self.director.next_time is not None and self.director.next_time <= at:
+            self.director.advance(at)
+            self.schedule()
 
 
 def run_virtual(spec: RunSpec, progress: Progress | None = None) -> Outcome:
@@ -185,10 +265,8 @@ def run_virtual(spec: RunSpec, progress: Progress | None = None) -> Outcome:
     duration = spec.scenario.duration
     for site in sites.values():
         loop.call_at(0.0, site.start)
-    for incident in spec.incidents:
-        if incident.kind == "node_crash":
-            loop.call_at(incident.start, sites[incident.subject].crash)
-            loop.call_at(incident.end, sites[incident.subject].start)
+    cast = _Cast(spec, _Stage(spec, clock, sites, directions), loop, ledger)
+    loop.call_at(0.0, cast.schedule)
     if progress is not None:
         for step in range(1, 101):
             loop.call_at(duration * step / 100, progress, step / 100, f"{step:d} % of {format_duration(duration)}")
@@ -208,7 +286,7 @@ def run_virtual(spec: RunSpec, progress: Progress | None = None) -> Outcome:
         stored={name: site.holdings() for name, site in sites.items()},
         frames=[direction.frames() for direction in directions],
         interrupted=interrupted,
-        incidents=spec.incidents,
+        incidents=cast.director.happened,
         elapsed=elapsed,
         wall=host_time.monotonic() - began,
     )

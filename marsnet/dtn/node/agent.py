@@ -24,6 +24,7 @@ from marsnet.dtn.bpv7 import (
     encode,
 )
 from marsnet.dtn.node.assembly import assemble
+from marsnet.dtn.node.conditions import Conditions, Skew, Tamperer, TrueTimeLedger
 from marsnet.dtn.node.config import FlowConfig, NodeConfig
 from marsnet.dtn.node.custody import Custody
 from marsnet.dtn.node.delivery import Delivery
@@ -77,6 +78,9 @@ class BundleAgent:
             layers: convergence layers besides LTP, for the neighbours whose configuration names them.
             folder: where applications put files.
         """
+        self.skew = Skew()
+        self.tamperer = Tamperer(f"{config.seed}/{config.name}/tampering")
+        ledger = TrueTimeLedger(ledger, self.skew)
         self.config, self.store, self.ledger, self.metrics = config, store, ledger, metrics
         if config.clock is None:
             raise InputError(f"node {config.name!r} has no mission clock", remedy="give 'clock'")
@@ -84,6 +88,7 @@ class BundleAgent:
         boots = store.reserve("node", "boots")
         store.commit()
         self.forwarder, self.layers, self.ltp = assemble(config, self.clock, plan, now, boots, layers, self._leaving)
+        self._plan = plan
         self._custody = Custody(config.name, store, ledger, metrics, self._lost)
         self.keeper = Keeper(config, self.clock, store, metrics, self._custody, self.forwarder, now, boots)
         self.delivery = Delivery(config.name, self.keeper, self.clock, metrics)
@@ -99,6 +104,15 @@ class BundleAgent:
         if peer is not None:
             self.forwarder.heard(peer, now)
         self.ltp.receive(peer, datagram, now)
+
+    def impose(self, conditions: Conditions, plan: ContactPlan, now: float) -> None:
+        """Live under these conditions from the true mission time `now` on, with this contact plan."""
+        self.store.set_quota(self.config.quota if conditions.quota is None else conditions.quota)
+        self.tamperer.impose(conditions.tampering)
+        self.skew.set(conditions.drift, now)
+        if plan is not self._plan:
+            self._plan = plan
+            self.update_plan(plan, self.skew.local(now))
 
     def take_datagrams(self) -> list[tuple[str, bytes, ServiceClass]]:
         """What LTP sends now: neighbour, octets, class."""
@@ -307,21 +321,28 @@ class BundleAgent:
                 forwarder.failed(peer, now, retries=retries)
 
     def _received(self, event: Received, now: float) -> None:
-        for data in event.parts:
-            position = start = 0
-            try:
-                while position < len(data):
-                    start = position
-                    bundle, position = decode_from(data, position)
-                    self.keeper.receive(bundle, bytes(data[start:position]), event.peer, now)
-            except BundleError:
-                self.keeper.malformed(bytes(data[start:]), event.peer, now)
-            except StorageFullError:
-                if event.receipt is not None:
-                    event.layer.refuse(event.receipt, now)
-                return
+        malformed = False
+        for part in event.parts:
+            for data in self.tamperer.pass_on(event.peer or "", part):
+                position = start = 0
+                try:
+                    while position < len(data):
+                        start = position
+                        bundle, position = decode_from(data, position)
+                        self.keeper.receive(bundle, bytes(data[start:position]), event.peer, now)
+                except BundleError:
+                    self.keeper.malformed(bytes(data[start:]), event.peer, now)
+                    malformed = True
+                except StorageFullError:
+                    if event.receipt is not None:
+                        event.layer.refuse(event.receipt, now)
+                    return
         if event.receipt is not None:
-            self._custody.owe(event.layer, event.receipt)
+            if malformed:
+                # The sender keeps it, and sends it again: what was whole before the fault comes as a duplicate.
+                event.layer.refuse(event.receipt, now)
+            else:
+                self._custody.owe(event.layer, event.receipt)
 
     def _taken(self, leg: Leg, now: float) -> None:
         self.forwarder.on_taken(leg)
@@ -355,7 +376,7 @@ class BundleAgent:
                 self._leaves(held, min(held.taken), now)
             return
         if not held.legs:
-            self.store.take_back(held.key)
+            self.store.set_state(held.key, BundleState.QUEUED)
         self.forwarder.route(held, now)
 
     def _lost(self, held: Held) -> None:

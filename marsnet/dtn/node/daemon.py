@@ -2,6 +2,7 @@
 
 GET  /status    figures of the process, as JSON
 PUT  /clock     {"epoch", "rate", "origin"}: start on this mission clock, if the configuration gave none
+PUT  /conditions what a fault imposes on the node, as `Conditions` says; {} ends it
 
 What else there is, for applications and operators, says `/openapi.json`.
 """
@@ -20,6 +21,7 @@ from pydantic import ValidationError
 
 from marsnet.dtn.apps.api import NodeApi
 from marsnet.dtn.node.agent import BundleAgent
+from marsnet.dtn.node.conditions import Conditions
 from marsnet.dtn.node.config import ClockConfig, NodeConfig
 from marsnet.dtn.node.gateway import Gateway
 from marsnet.dtn.node.ledger import FileLedger, Step, read_ledgers
@@ -27,6 +29,7 @@ from marsnet.dtn.node.metrics import NodeMetrics
 from marsnet.dtn.node.runner import NodeRunner
 from marsnet.dtn.node.udp import UdpTransport
 from marsnet.dtn.store import BundleStore
+from marsnet.errors import InputError
 from marsnet.plan.files import read_plan, write_plan
 from marsnet.plan.types import ContactPlan
 
@@ -56,6 +59,7 @@ class NodeDaemon:
         self._runner: NodeRunner | None = None
         self._gateway: Gateway | None = None
         self._aap2: Aap2Server | None = None
+        self._other_plans: dict[Path, ContactPlan] = {}
         self._ended = asyncio.Event()
 
     async def run(self) -> None:
@@ -142,6 +146,7 @@ class NodeDaemon:
             [
                 web.get("/status", self._get_status),
                 web.put("/clock", self._put_clock),
+                web.put("/conditions", self._put_conditions),
             ]
         )
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
@@ -182,6 +187,25 @@ class NodeDaemon:
         fresh.replace(self._clock_file)
         await self._start(clock)
         return web.json_response({"running": True})
+
+    async def _put_conditions(self, request: web.Request) -> web.Response:
+        """Live under a fault's conditions from now on; `{}` ends them."""
+        if self._runner is None:
+            return web.json_response({"error": "the node has no clock yet"}, status=409)
+        try:
+            conditions = Conditions.model_validate_json(await request.text())
+            plan = self._plan if conditions.plan is None else self._other_plan(conditions.plan)
+            self._runner.impose(conditions, plan)
+        except ValidationError as error:
+            return web.json_response({"error": json.loads(error.json())}, status=400)
+        except InputError as error:
+            return web.json_response({"error": str(error)}, status=400)
+        return web.json_response(conditions.model_dump(mode="json"))
+
+    def _other_plan(self, file: Path) -> ContactPlan:
+        if file not in self._other_plans:
+            self._other_plans[file] = read_plan(self._folder / file)
+        return self._other_plans[file]
 
 
 async def serve(config: NodeConfig, folder: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -44,9 +44,6 @@ class Step(StrEnum):
     """It was deleted for the reason given."""
 
 
-_to_json = json.JSONEncoder(separators=(",", ":")).encode
-
-
 class Record(NamedTuple):
     """One step.
 
@@ -70,14 +67,15 @@ class Record(NamedTuple):
 
     def line(self) -> str:
         """Its line of JSON."""
-        return _to_json(
+        return json.dumps(
             {
                 "t": round(self.time, 6),
                 "node": self.node,
-                "step": self.step.value,
+                "step": str(self.step),
                 "bundle": self.bundle,
                 **self.details,
-            }
+            },
+            separators=(",", ":"),
         )
 
 
@@ -92,14 +90,22 @@ class Ledger(Protocol):
 
 
 class MemoryLedger:
-    """A ledger in memory, shared by the nodes of a virtual world."""
+    """A ledger in memory, shared by the nodes of a virtual world.
+
+    Attributes:
+        records: in the order in which they came.
+        added: called after each, if anybody wants to know.
+    """
 
     def __init__(self) -> None:
         self.records: list[Record] = []
+        self.added: Callable[[], None] | None = None
 
     def record(self, record: Record) -> None:
         """Add one."""
         self.records.append(record)
+        if self.added is not None:
+            self.added()
 
     def flush(self) -> None:
         """Nothing waits."""
@@ -134,10 +140,15 @@ def read_ledgers(paths: Iterable[Path]) -> Iterator[Record]:
     for path in paths:
         with path.open(encoding="utf-8") as lines:
             for line in lines:
-                try:
-                    fields = json.loads(line)
-                except ValueError:
-                    continue
-                yield Record(
-                    fields.pop("t"), fields.pop("node"), Step(fields.pop("step")), fields.pop("bundle"), fields
-                )
+                record = parse_record(line)
+                if record is not None:
+                    yield record
+
+
+def parse_record(line: str | bytes) -> Record | None:
+    """The record of a line of JSON; None of what a kill cut off."""
+    try:
+        fields = json.loads(line)
+    except ValueError:
+        return None
+    return Record(fields.pop("t"), fields.pop("node"), Step(fields.pop("step")), fields.pop("bundle"), fields)

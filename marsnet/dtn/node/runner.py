@@ -8,6 +8,8 @@ from typing import Protocol
 
 from marsnet.dtn.bpv7 import ServiceClass
 from marsnet.dtn.node.agent import BundleAgent
+from marsnet.dtn.node.conditions import Conditions
+from marsnet.plan.types import ContactPlan
 
 
 class Transport(Protocol):
@@ -46,21 +48,21 @@ class NodeRunner:
 
     def receive(self, neighbour: str | None, datagram: bytes) -> None:
         """Take a datagram in; call `pump` after a batch of them."""
-        self.agent.receive(neighbour, datagram, self.agent.clock.to_mission(self._loop.time()))
+        self.agent.receive(neighbour, datagram, self._now())
 
     def pump(self) -> None:
         """Do all that is due, send what results, and set the timer."""
         if self._stopped:
             return
         agent = self.agent
-        now = agent.clock.to_mission(self._loop.time())
+        now = self._now()
         agent.advance(now)
         for neighbour, datagram, service_class in agent.take_datagrams():
             self._transport.send(neighbour, datagram, service_class)
         for listener in self.listeners:
             listener()
         deadline = agent.next_deadline(now)
-        when = None if deadline is None else agent.clock.to_monotonic(deadline)
+        when = None if deadline is None else agent.clock.to_monotonic(agent.skew.true(deadline))
         if self._timer is not None:
             if when is not None and self._timer.when() == when:
                 return
@@ -68,6 +70,17 @@ class NodeRunner:
             self._timer = None
         if when is not None:
             self._timer = self._loop.call_at(when, self._due, when)
+
+    def impose(self, conditions: Conditions, plan: ContactPlan) -> None:
+        """Let the node live under conditions from now on, with this contact plan."""
+        self.agent.impose(conditions, plan, self.agent.clock.to_mission(self._loop.time()))
+        self.pump()
+
+    def _now(self) -> float:
+        """What the node's clock shows."""
+        skew = self.agent.skew
+        skew.now = self.agent.clock.to_mission(self._loop.time())
+        return skew.local(skew.now)
 
     def _due(self, when: float) -> None:
         self.agent.metrics.late(self._loop.time() - when)

@@ -45,7 +45,7 @@ def test_a_silent_relay_takes_the_site_offline() -> None:
 
 def test_a_crash_takes_all_contacts_of_a_node() -> None:
     plan = plan_of(("rover", "orbiter", 0.0, 1000.0), ("orbiter", "earth", 0.0, 2000.0))
-    assert online(plan, 0.0, Incident("node_crash", "earth", 0.0, 5000.0, ())) == []
+    assert online(plan, 0.0, Incident("node_crash", "earth", 0.0, 5000.0, down="earth")) == []
 
 
 def test_incidents_cut_contacts_and_leave_the_rest() -> None:
