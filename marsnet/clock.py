@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from marsnet.errors import InputError
 
@@ -32,6 +33,12 @@ def format_utc(instant: datetime) -> str:
     """ISO 8601 UTC, rounded to milliseconds, ending in Z."""
     rounded = instant.astimezone(UTC) + timedelta(microseconds=500)
     return rounded.strftime("%Y-%m-%dT%H:%M:%S.") + f"{rounded.microsecond // 1000:03d}Z"
+
+
+@lru_cache(64)
+def _dtn_seconds(epoch: str) -> float:
+    """DTN time, seconds, of an instant."""
+    return (parse_utc(epoch) - DTN_EPOCH).total_seconds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +73,8 @@ class MissionClock:
 
     def dtn_time(self, mission: float) -> int:
         """DTN time in milliseconds of a mission time (RFC 9171 section 4.2.6)."""
-        return round(((parse_utc(self.epoch) - DTN_EPOCH).total_seconds() + mission) * 1000)
+        return round((_dtn_seconds(self.epoch) + mission) * 1000)
 
     def from_dtn_time(self, milliseconds: int) -> float:
         """Mission time of a DTN time in milliseconds."""
-        return milliseconds / 1000 - (parse_utc(self.epoch) - DTN_EPOCH).total_seconds()
+        return milliseconds / 1000 - _dtn_seconds(self.epoch)

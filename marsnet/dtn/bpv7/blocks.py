@@ -109,7 +109,7 @@ class CanonicalBlock:
         flags: bits of `BlockFlags`; others are kept.
         crc_type: `CrcType`.
         data: type-specific data, without its CBOR head.
-        raw: the encoding that was received; None in a block made or changed here.
+        raw: the encoding that was received, or that `encode` made; None in a block that is new.
     """
 
     type: int

@@ -49,7 +49,7 @@ class Bundle:
         crc_type: of the primary block.
         fragment_offset: of a fragment: offset of its payload in the original one, bytes.
         total_length: of a fragment: length of the original payload, bytes.
-        raw_primary: the primary block's encoding that was received.
+        raw_primary: the primary block's encoding that was received, or made.
     """
 
     destination: Eid

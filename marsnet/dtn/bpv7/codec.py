@@ -15,6 +15,8 @@ from marsnet.dtn.bpv7.extension import CHECKS, BlockType
 
 _set = object.__setattr__
 _OPEN, _CLOSE = b"\x9f", b"\xff"
+_REMEMBERED = 4096
+"""Octets of a block's data whose encoding is kept beside it."""
 _PAYLOAD, _AGE = BlockType.PAYLOAD.value, BlockType.BUNDLE_AGE.value
 
 
@@ -40,12 +42,16 @@ DEFAULT_LIMITS = DecodeLimits()
 def encode(bundle: Bundle) -> bytes:
     """The octets of a bundle: blocks as received where they were not changed, canonical CBOR elsewhere.
 
+    What was encoded is remembered, except long payloads, and not encoded again in what is made of the bundle.
+
     Raises:
         BundleError: fields that do not fit, inconsistent flags, or block numbers and order that RFC 9171 forbids.
     """
     if bundle.raw_primary is None:
         check_primary(bundle)
-        parts = [_OPEN, _encode_primary(bundle)]
+        primary = _encode_primary(bundle)
+        _set(bundle, "raw_primary", primary)
+        parts = [_OPEN, primary]
     else:
         parts = [_OPEN, bundle.raw_primary]
     blocks = bundle.blocks
@@ -53,8 +59,14 @@ def encode(bundle: Bundle) -> bytes:
     for block in blocks:
         if block.raw is not None:
             parts.append(block.raw)
-        else:
+        elif len(block.data) > _REMEMBERED:
             _encode_block(block, parts)
+        else:
+            pieces: list[bytes] = []
+            _encode_block(block, pieces)
+            raw = b"".join(pieces)
+            _set(block, "raw", raw)
+            parts.append(raw)
     parts.append(_CLOSE)
     return b"".join(parts)
 

@@ -50,6 +50,7 @@ class Eid:
     service: int = 0
     elements: int = field(default=2, compare=False, repr=False)
     _cbor: bytes = field(default=b"", init=False, compare=False, repr=False)
+    _text: str = field(default="", init=False, compare=False, repr=False)
 
     def __hash__(self) -> int:
         return hash((self.name, self.demux, self.allocator, self.node, self.service))
@@ -61,16 +62,7 @@ class Eid:
         Raises:
             BundleError: a number out of range, or node 0 of allocator 0 with a service (RFC 9758 section 3.4.1).
         """
-        if not (0 <= node <= _U32 and 0 <= allocator <= _U32 and 0 <= service <= cbor.U64_MAX) or elements not in (
-            2,
-            3,
-        ):
-            raise BundleError(
-                Malformation.EID, f"ipn:{allocator}.{node}.{service}: node and allocator have 32 bits, service 64"
-            )
-        if not node and not allocator and service:
-            raise BundleError(Malformation.EID, f"ipn:0.{service}: the null endpoint has no service but 0")
-        return Eid(Scheme.IPN, allocator=allocator, node=node, service=service, elements=elements)
+        return _ipn(allocator, node, service, elements)
 
     @staticmethod
     def dtn(name: str, demux: str = "") -> Eid:
@@ -100,6 +92,11 @@ class Eid:
         return Eid.ipn(node, int(match[3]), int(match[1] or 0))
 
     def __str__(self) -> str:
+        if not self._text:
+            object.__setattr__(self, "_text", self._written())
+        return self._text
+
+    def _written(self) -> str:
         if self.scheme == Scheme.DTN:
             return f"dtn://{self.name}/{self.demux}" if self.name else "dtn:none"
         if self.allocator:
@@ -166,8 +163,14 @@ def _encode(eid: Eid) -> bytes:
 
 
 @lru_cache(8192)
-def _ipn_cached(allocator: int, node: int, service: int, elements: int) -> Eid:
-    return Eid.ipn(node, service, allocator, elements=elements)
+def _ipn(allocator: int, node: int, service: int, elements: int) -> Eid:
+    if not (0 <= node <= _U32 and 0 <= allocator <= _U32 and 0 <= service <= cbor.U64_MAX) or elements not in (2, 3):
+        raise BundleError(
+            Malformation.EID, f"ipn:{allocator}.{node}.{service}: node and allocator have 32 bits, service 64"
+        )
+    if not node and not allocator and service:
+        raise BundleError(Malformation.EID, f"ipn:0.{service}: the null endpoint has no service but 0")
+    return Eid(Scheme.IPN, allocator=allocator, node=node, service=service, elements=elements)
 
 
 _dtn_cached = lru_cache(2048)(_dtn)
@@ -182,7 +185,7 @@ def read_eid(data: bytes, position: int) -> tuple[Eid, int]:
     if data.startswith(_TWO_ELEMENT_IPN, position):
         first, position = cbor.read_uint(data, position + 3)
         second, position = cbor.read_uint(data, position)
-        return _ipn_cached(first >> 32, first & _U32, second, 2), position
+        return _ipn(first >> 32, first & _U32, second, 2), position
     length, position = cbor.array_length(data, position, 2, 2)
     scheme, position = cbor.read_uint(data, position)
     if scheme == Scheme.IPN:
@@ -193,9 +196,9 @@ def read_eid(data: bytes, position: int) -> tuple[Eid, int]:
         second, position = cbor.read_uint(data, position)
         if count == 3:
             third, position = cbor.read_uint(data, position)
-            eid = _ipn_cached(first, second, third, 3)
+            eid = _ipn(first, second, third, 3)
         else:
-            eid = _ipn_cached(first >> 32, first & _U32, second, 2)
+            eid = _ipn(first >> 32, first & _U32, second, 2)
     elif scheme == Scheme.DTN:
         if data[position : position + 1] == b"\x00":
             eid, position = NULL_EID, position + 1

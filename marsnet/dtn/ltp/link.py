@@ -98,6 +98,8 @@ class Link:
         self._running: set[Pending] = set()
         self._ahead: list[Pending] = []
         """Handed out, and still to leave: what is more urgent goes first."""
+        self._ahead_least = LEVELS
+        """The least priority among them."""
 
     @property
     def idle(self) -> bool:
@@ -200,6 +202,7 @@ class Link:
         counters, outbox, line = self.counters, self._outbox, self._free
         if self._ahead:
             self._ahead = [pending for pending in self._ahead if pending.sent_at > now and not pending.done]
+            self._ahead_least = min((pending.priority for pending in self._ahead), default=LEVELS)
         while True:
             head = config.control_priority if self._control or not self._order else self._order[0]
             free = max(line[max(0, min(head, top))], floor)
@@ -219,7 +222,7 @@ class Link:
             level = max(0, min(priority, top))
             for lower in range(level + 1):
                 line[lower] = max(line[lower], floor) + duration
-            if self._ahead:
+            if level > self._ahead_least:
                 self._overtake(level, duration, now)
             counters.sent_segments[octets[0]] += 1
             counters.sent_bytes += size
@@ -228,6 +231,7 @@ class Link:
                 self._await(pending, max(line[level], now))
                 if line[level] > now and level < top:
                     self._ahead.append(pending)
+                    self._ahead_least = min(self._ahead_least, level)
                 if pending.tries == 1 and config.control_copies > 1:
                     self._control.extend([octets] * (config.control_copies - 1))
             if not self._control and not self._levels:

@@ -376,7 +376,7 @@ class BundleAgent:
                 self._leaves(held, min(held.taken), now)
             return
         if not held.legs:
-            self.store.set_state(held.key, BundleState.QUEUED)
+            self.store.take_back(held.key)
         self.forwarder.route(held, now)
 
     def _lost(self, held: Held) -> None:

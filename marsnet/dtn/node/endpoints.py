@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from marsnet.dtn.bpv7 import BundleError, Eid, Scheme
 from marsnet.errors import InputError
 
+_REMEMBERED = 4096
+"""Endpoints whose nodes are remembered, at most."""
+
 
 class Endpoints:
     """Names of nodes, their endpoints and the groups that they are in.
@@ -31,6 +34,8 @@ class Endpoints:
         self.admin = Eid.ipn(numbers[name], 0)
         self._name, self._numbers = name, numbers
         self._names = {number: node for node, number in numbers.items()}
+        self._ways: dict[Eid, tuple[tuple[str, ...], bool]] = {}
+        """Where bundles for an endpoint have to go, and whether here: asked several times for each bundle."""
         self._groups = {_group(text): members for text, members in groups.items()}
         for text, members in groups.items():
             for member in members:
@@ -41,6 +46,7 @@ class Endpoints:
 
     def learn(self, numbers: Mapping[str, int]) -> None:
         """More nodes are known, of a new plan."""
+        self._ways.clear()
         self._numbers = {**self._numbers, **numbers}
         self._names.update({number: node for node, number in numbers.items()})
 
@@ -58,7 +64,7 @@ class Endpoints:
 
     def is_local(self, endpoint: Eid) -> bool:
         """Whether bundles for it are delivered here, whatever else is done with them."""
-        return self.node(endpoint) == self._name or self._name in self._groups.get(endpoint, ())
+        return self._way(endpoint)[1]
 
     def is_group(self, endpoint: Eid) -> bool:
         """Whether it is a group endpoint that this node knows the nodes of."""
@@ -66,6 +72,18 @@ class Endpoints:
 
     def destinations(self, endpoint: Eid) -> tuple[str, ...]:
         """The other nodes that a bundle for it has to reach; the endpoint as text where no node is known by it."""
+        return self._way(endpoint)[0]
+
+    def _way(self, endpoint: Eid) -> tuple[tuple[str, ...], bool]:
+        way = self._ways.get(endpoint)
+        if way is None:
+            if len(self._ways) >= _REMEMBERED:
+                self._ways.clear()
+            here = self.node(endpoint) == self._name or self._name in self._groups.get(endpoint, ())
+            way = self._ways[endpoint] = self._nodes(endpoint), here
+        return way
+
+    def _nodes(self, endpoint: Eid) -> tuple[str, ...]:
         members = self._groups.get(endpoint)
         if members is not None:
             return tuple(member for member in members if member != self._name)

@@ -40,6 +40,7 @@ from marsnet.dtn.node.metrics import NodeMetrics
 from marsnet.dtn.node.queues import Held, Leg
 from marsnet.dtn.node.reasons import DropReason, report_code
 from marsnet.dtn.node.reassembly import Offer, Reassembly, whole_id
+from marsnet.dtn.node.recent import Recent
 from marsnet.dtn.node.reports import ReportLog, StatusReporter, Subject
 from marsnet.dtn.node.security import NodeSecurity
 from marsnet.dtn.routing import Reason
@@ -47,6 +48,10 @@ from marsnet.dtn.store import Added, BundleRecord, BundleState, BundleStore, Sto
 
 _TAIL = (1, 4, 6)
 """Octets after a payload's data, by the type of its checksum: the checksum, and the end of the bundle."""
+_NUMBERS = 255
+"""Sequence numbers that are taken from the store at a time, besides the one that is needed."""
+_RECENT = 16 << 20
+"""Octets of bundles that came lately and are not read from the store again."""
 _UNREACHABLE = (Reason.UNKNOWN, Reason.UNREACHABLE)
 
 
@@ -95,6 +100,7 @@ class Keeper:
         self._config, self._clock, self._metrics = config, clock, metrics
         self._expiries: list[tuple[float, int]] = []
         self.mailboxes: Applications | None = None
+        self._recent = Recent(_RECENT)
         self._to_report: list[tuple[Subject, StatusAssertion, ReasonCode, bool]] = []
         self.fragmenter = Fragmenter(config, self)
         forwarder.cut, forwarder.give_up = self.fragmenter.cut, self._give_up
@@ -133,7 +139,7 @@ class Keeper:
         """
         if timestamp is None:
             time_ms = self._clock.dtn_time(now) if self._config.has_clock else 0
-            timestamp = CreationTimestamp(time_ms, self.store.reserve("bundles", "sequence"))
+            timestamp = CreationTimestamp(time_ms, self.store.reserve("bundles", "sequence", ahead=_NUMBERS))
         bundle = Bundle.create(
             source,
             destination,
@@ -324,7 +330,10 @@ class Keeper:
     def _stored(
         self, added: Added, bundle: Bundle, octets: bytes, peer: str | None, now: float, *, local: bool = False
     ) -> list[Held]:
-        return [] if added.key is None else [self.hold(added.key, bundle, len(octets), now, peer, local=local)]
+        if added.key is None:
+            return []
+        self._recent.put(added.key, bundle, len(octets))
+        return [self.hold(added.key, bundle, len(octets), now, peer, local=local)]
 
     def add(
         self,
@@ -434,6 +443,7 @@ class Keeper:
 
     def forget(self, held: Held) -> None:
         """The store lost a bundle before it was durable."""
+        self._recent.take(held.key)
         self.forwarder.release(held)
         self.reassembly.remove(held.key)
         if held.parent is not None and held.parent.key not in self.forwarder.held:
@@ -468,6 +478,7 @@ class Keeper:
         step = Step.EXPIRED if reason == DropReason.LIFETIME else Step.DROPPED
         self.custody.end(held, step, now, {"reason": str(reason)})
         self.report(held.subject, StatusAssertion.DELETED, report_code(reason))
+        self._recent.take(key)
         self.store.delete(key)
 
     def _give_up(self, held: Held, reason: Reason | None, now: float) -> bool:
@@ -483,6 +494,9 @@ class Keeper:
 
     def load(self, held: Held, now: float) -> Bundle | None:
         """A stored bundle; None when it cannot be read, and has been given up."""
+        recent = self._recent.take(held.key)
+        if recent is not None:
+            return recent
         try:
             return decode(self.store.load(held.key))
         except (StoreError, BundleError):
@@ -510,7 +524,7 @@ class Keeper:
             onward = onward.with_extension(BlockType.COPIES.value, cbor.uint(leg.copies), BlockFlags.REPLICATE.value)
         elif copies is not None:
             onward = onward.without_block(copies.number)
-        self.store.set_state(held.key, BundleState.FORWARDING, handler=leg.neighbour)
+        self.store.hand_out(held.key)
         octets = encode(onward)
         payload = onward.blocks[-1]
         leg.payload_at = len(octets) - len(payload.data) - _TAIL[payload.crc_type]

@@ -44,6 +44,9 @@ class Step(StrEnum):
     """It was deleted for the reason given."""
 
 
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
+
+
 class Record(NamedTuple):
     """One step.
 
@@ -67,15 +70,14 @@ class Record(NamedTuple):
 
     def line(self) -> str:
         """Its line of JSON."""
-        return json.dumps(
+        return _to_json(
             {
                 "t": round(self.time, 6),
                 "node": self.node,
-                "step": str(self.step),
+                "step": self.step.value,
                 "bundle": self.bundle,
                 **self.details,
-            },
-            separators=(",", ":"),
+            }
         )
 
 

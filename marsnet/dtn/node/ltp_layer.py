@@ -26,6 +26,9 @@ from marsnet.dtn.ltp import (
 from marsnet.dtn.ltp.segments import KIND_NAMES
 from marsnet.dtn.node.layer import Figure, Layer, LayerEvent, PeerDown, Received, Returned, Sent, Taken
 
+_CLASSES = tuple(reversed(ServiceClass))
+"""Classes by the priority that their blocks have in LTP."""
+
 
 class LtpLayer(Layer):
     """Bundles in LTP blocks.
@@ -69,8 +72,7 @@ class LtpLayer(Layer):
     def take_datagrams(self) -> list[tuple[str, bytes, ServiceClass]]:
         """What is to be sent now: neighbour, octets, class."""
         return [
-            (self._names[peer], octets, ServiceClass(max(0, 3 - priority)))
-            for peer, octets, priority in self.engine.take_datagrams()
+            (self._names[peer], octets, _CLASSES[priority]) for peer, octets, priority in self.engine.take_datagrams()
         ]
 
     def send(self, neighbour: str, octets: bytes, now: float, *, tag: object, service_class: ServiceClass) -> Hashable:

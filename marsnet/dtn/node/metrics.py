@@ -49,6 +49,7 @@ class NodeMetrics:
             registry=self.registry,
             buckets=LATENCY_BUCKETS,
         )
+        self._by_class: dict[ServiceClass, Histogram] = {}
         self._late = Histogram(
             "marsnet_node_lateness_seconds",
             "Host seconds that the node was late for a deadline.",
@@ -59,7 +60,10 @@ class NodeMetrics:
 
     def latency(self, service_class: ServiceClass, seconds: float) -> None:
         """A bundle was delivered so many mission seconds after its creation."""
-        self._latency.labels(self._node, service_class.name.lower()).observe(seconds)
+        child = self._by_class.get(service_class)
+        if child is None:
+            child = self._by_class[service_class] = self._latency.labels(self._node, service_class.name.lower())
+        child.observe(seconds)
 
     def late(self, seconds: float) -> None:
         """The node was late for a deadline by so many host seconds."""

@@ -10,6 +10,8 @@ from marsnet.dtn.bpv7 import ServiceClass
 from marsnet.dtn.node.reports import Subject
 from marsnet.dtn.routing import Booking
 
+_MOST_URGENT_FIRST = tuple(ServiceClass)
+_LEAST_URGENT_FIRST = _MOST_URGENT_FIRST[::-1]
 STARVATION_BOUND = 32
 """So many bundles of more urgent classes may leave while a less urgent one waits; then one of that class leaves."""
 
@@ -127,10 +129,13 @@ class ClassQueue:
 
     def urgent(self) -> ServiceClass | None:
         """The class that leaves next; None when nothing waits."""
-        for service_class in reversed(ServiceClass):
+        for service_class in _LEAST_URGENT_FIRST:
             if self._counts[service_class] and self._passed[service_class] >= self._bound:
                 return service_class
-        return next((c for c in ServiceClass if self._counts[c]), None)
+        for service_class in _MOST_URGENT_FIRST:
+            if self._counts[service_class]:
+                return service_class
+        return None
 
     def pop(self) -> Leg:
         """Take the one that leaves next.

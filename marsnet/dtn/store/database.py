@@ -39,8 +39,11 @@ VERIFY_UP_TO = 64 << 20
 class Database:
     """Statements run inside a transaction that begins with the first change and ends with `commit`.
 
-    When anything fails, the whole transaction is undone. Changes marked to be kept are then run again in a new one, so
-    they are not lost but become durable with the next commit that succeeds.
+    When anything fails, the whole transaction is undone. What was run by `change` is then run again in a new one: it is
+    not lost but becomes durable with the next commit that succeeds.
+
+    Attributes:
+        rows: what the last statement returned that was run again.
     """
 
     def __init__(self, path: Path | None, *, verify: bool, sync: bool = True) -> None:
@@ -58,6 +61,7 @@ class Database:
         self.path = path
         self._kept: list[tuple[str, tuple[Any, ...]]] = []
         self._dirty = False
+        self.rows: list[Any] = []
         try:
             self._connection = sqlite3.connect(
                 ":memory:" if path is None else path, timeout=0, isolation_level=None, check_same_thread=False
@@ -102,27 +106,32 @@ class Database:
         """Whether there are changes that are not durable."""
         return self._dirty or bool(self._kept)
 
-    def write(self, sql: str, parameters: tuple[Any, ...], *, keep: bool) -> sqlite3.Cursor:
-        """Run a statement that changes something.
-
-        Args:
-            sql: the statement.
-            parameters: its values.
-            keep: run it again when the transaction has to be undone.
+    def write(self, sql: str, parameters: tuple[Any, ...]) -> sqlite3.Cursor:
+        """Run a statement that changes something, as part of the transaction.
 
         Raises:
             sqlite3.Error: it failed; the caller undoes the transaction.
         """
         self.begin()
-        if keep:
-            self._kept.append((sql, parameters))
         return self._connection.execute(sql, parameters)
+
+    def change(self, sql: str, parameters: tuple[Any, ...]) -> list[Any]:
+        """Run a statement that is run again when the transaction has to be undone; returns its rows (`RETURNING`).
+
+        Raises:
+            sqlite3.Error: it failed; the caller undoes the transaction, and `rows` has what it returned then.
+        """
+        self._kept.append((sql, parameters))
+        if self._dirty:
+            return self._connection.execute(sql, parameters).fetchall()
+        self._begin()
+        return self.rows
 
     def _begin(self) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
         self._dirty = True
         for sql, parameters in self._kept:
-            self._connection.execute(sql, parameters)
+            self.rows = self._connection.execute(sql, parameters).fetchall()
 
     def read(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
         """The rows of a query, which sees the changes of the transaction.

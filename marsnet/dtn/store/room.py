@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from marsnet.dtn.store.database import COLUMNS, Database, record_of
 from marsnet.dtn.store.types import BundleRecord, BundleState, EvictionPolicy, StorageFullError, Usage
 
@@ -15,8 +17,8 @@ class Room:
     The account is kept in the database too, so that opening a store need not count.
     """
 
-    def __init__(self, database: Database, quota: int, policy: EvictionPolicy) -> None:
-        self._db, self._quota, self._policy = database, quota, policy
+    def __init__(self, database: Database, quota: int, policy: EvictionPolicy, handed_out: Set[int]) -> None:
+        self._db, self._quota, self._policy, self._handed_out = database, quota, policy, handed_out
         self._usage: dict[str, list[int]] = {
             tenant: [bundles, size] for tenant, bundles, size in database.read("SELECT * FROM usage")
         }
@@ -64,7 +66,7 @@ class Room:
             self.recount(final=True)
         for tenant in self._changed:
             bundles, size = self._usage.get(tenant, (0, 0))
-            self._db.write("INSERT OR REPLACE INTO usage VALUES (?, ?, ?)", (tenant, bundles, size), keep=False)
+            self._db.write("INSERT OR REPLACE INTO usage VALUES (?, ?, ?)", (tenant, bundles, size))
 
     def committed(self) -> None:
         """The transaction is durable."""
@@ -126,7 +128,7 @@ class Room:
                 for row in rows:
                     record = record_of(row[:12])
                     after = (record.expiry, record.key)
-                    if record.key not in chosen and freed < needed:
+                    if record.key not in chosen and record.key not in self._handed_out and freed < needed:
                         chosen[record.key] = (record, row[12])
                         freed += record.size
                 if len(rows) < _PAGE:

@@ -100,7 +100,9 @@ class BundleStore:
             )
             self._ballast = Ballast(folder / "ballast", ballast_bytes)
         self._uncommitted: list[int] = []
-        self._room = Room(self._db, quota_bytes, policy or EvictionPolicy())
+        self._handed_out: set[int] = set()
+        self._numbers: dict[tuple[str, str], range] = {}
+        self._room = Room(self._db, quota_bytes, policy or EvictionPolicy(), self._handed_out)
 
     def _open(self, file: Path, verify: bool, on_corruption: str, sync: bool) -> Database:
         try:
@@ -154,22 +156,20 @@ class BundleStore:
             StorageFullError: no room within the quotas, or the disk is full.
             StoreError: the database failed.
         """
-        if self._db.read("SELECT 1 FROM seen WHERE id = ?", (bundle_id,)):
-            self.counters.duplicates += 1
-            return Added(None)
-        if self._ballast is not None and not self._ballast.restore():
-            self.counters.refused += 1
-            raise StorageFullError(f"{self._db.path}: the file system is full; free space on it")
         size = len(data)
-        evicted = self._evict(size, tenant, service_class, now)
+        evicted: tuple[BundleRecord, ...] = ()
         try:
+            unseen = self._db.write("INSERT OR IGNORE INTO seen VALUES (?, ?, 0)", (bundle_id, expiry)).rowcount
+            if not unseen:
+                self.counters.duplicates += 1
+                return Added(None)
+            evicted = self._make_room(bundle_id, size, tenant, service_class, now)
             file = None if self._files is None or size < self._threshold else self._files.write(data)
-            self._db.write("INSERT INTO seen VALUES (?, ?, 0)", (bundle_id, expiry), keep=False)
             row = (bundle_id, source, destination, int(service_class), size, expiry, tenant, state.value, received_from)
             stored = (now, google_crc32c.value(data), file, data if size <= _INLINE else None)
-            key = self._db.write(_INSERT, row + stored, keep=False).lastrowid
+            key = self._db.write(_INSERT, row + stored).lastrowid
             if file is None and size > _INLINE:
-                self._db.write("INSERT INTO octets VALUES (?, ?)", (key, data), keep=False)
+                self._db.write("INSERT INTO octets VALUES (?, ?)", (key, data))
         except (sqlite3.Error, OSError) as error:
             failure = self._undo(error) or self._db.explain(error, ())
             if isinstance(failure, StorageFullError):
@@ -182,11 +182,20 @@ class BundleStore:
         self.counters.added += 1
         return Added(key, evicted)
 
-    def _evict(self, size: int, tenant: str, service_class: int, now: float) -> tuple[BundleRecord, ...]:
+    def _check_disk(self) -> None:
+        if self._ballast is not None and not self._ballast.restore():
+            raise StorageFullError(f"{self._db.path}: the file system is full; free space on it")
+
+    def _make_room(
+        self, bundle_id: bytes, size: int, tenant: str, service_class: int, now: float
+    ) -> tuple[BundleRecord, ...]:
+        """Evict what has to go for a bundle; one that finds no room has not been seen."""
         try:
+            self._check_disk()
             victims = self._room.victims(size, tenant, service_class, now)
         except StorageFullError:
             self.counters.refused += 1
+            self._db.write("DELETE FROM seen WHERE id = ?", (bundle_id,))
             raise
         for record, file in victims:
             self._remove(record.key, record.id, record.tenant, record.size, file, forget=True)
@@ -230,7 +239,15 @@ class BundleStore:
 
     def set_state(self, key: int, state: BundleState, handler: str = "") -> None:
         """Note where a bundle stands, and with which neighbour or application. A key that is gone is ignored."""
-        self._write("UPDATE bundles SET state = ?, handler = ? WHERE key = ?", (state.value, handler, key))
+        self._change("UPDATE bundles SET state = ?, handler = ? WHERE key = ?", (state.value, handler, key))
+
+    def hand_out(self, key: int) -> None:
+        """A convergence layer has the bundle in hand: it is not evicted. Forgotten at the end of the process."""
+        self._handed_out.add(key)
+
+    def take_back(self, key: int) -> None:
+        """No convergence layer has the bundle in hand any more."""
+        self._handed_out.discard(key)
 
     def delete(self, key: int, *, forget: bool = False) -> None:
         """Delete a bundle that has been forwarded, delivered or given up. A key that is gone is ignored.
@@ -239,16 +256,20 @@ class BundleStore:
             key: of the bundle.
             forget: accept it again when it comes again.
         """
-        rows = self._db.read("SELECT id, tenant, size, file FROM bundles WHERE key = ?", (key,))
+        rows = self._change("DELETE FROM bundles WHERE key = ? RETURNING id, tenant, size, file", (key,))
         if rows:
-            self._remove(key, *rows[0], forget=forget)
+            self._removed(key, *rows[0], forget=forget)
 
     def _remove(self, key: int, bundle_id: bytes, tenant: str, size: int, file: str | None, *, forget: bool) -> None:
-        self._write("DELETE FROM bundles WHERE key = ?", (key,))
+        self._change("DELETE FROM bundles WHERE key = ?", (key,))
+        self._removed(key, bundle_id, tenant, size, file, forget=forget)
+
+    def _removed(self, key: int, bundle_id: bytes, tenant: str, size: int, file: str | None, *, forget: bool) -> None:
+        self._handed_out.discard(key)
         if file is None and size > _INLINE:
-            self._write("DELETE FROM octets WHERE key = ?", (key,))
+            self._change("DELETE FROM octets WHERE key = ?", (key,))
         if forget:
-            self._write("DELETE FROM seen WHERE id = ?", (bundle_id,))
+            self._change("DELETE FROM seen WHERE id = ?", (bundle_id,))
         self._room.account(tenant, -1, -size)
         if file is not None and self._files is not None:
             self._files.doom(file)
@@ -276,7 +297,7 @@ class BundleStore:
         self.counters.expired += len(expired)
         old = "SELECT id FROM seen WHERE expiry <= ? ORDER BY expiry LIMIT ?"
         if self._db.read("SELECT 1 FROM seen WHERE expiry <= ? LIMIT 1", (now,)):
-            self._write(f"DELETE FROM seen WHERE id IN ({old})", (now, limit))  # noqa: S608
+            self._change(f"DELETE FROM seen WHERE id IN ({old})", (now, limit))  # noqa: S608
         return expired
 
     def next_expiry(self) -> float | None:
@@ -338,11 +359,11 @@ class BundleStore:
         Returns:
             False when that had been confirmed before (or the bundle is gone).
         """
-        rows = self._db.read("SELECT id, tenant, size, file FROM bundles WHERE key = ?", (key,))
+        rows = self._change("DELETE FROM bundles WHERE key = ? RETURNING id, tenant, size, file", (key,))
         if not rows:
             return False
-        self._write("UPDATE seen SET delivered = 1 WHERE id = ?", (rows[0][0],))
-        self._remove(key, *rows[0], forget=False)
+        self._change("UPDATE seen SET delivered = 1 WHERE id = ?", (rows[0][0],))
+        self._removed(key, *rows[0], forget=False)
         return True
 
     def release_delivery(self, key: int) -> None:
@@ -364,7 +385,7 @@ class BundleStore:
 
     def put(self, space: str, name: str, value: bytes) -> None:
         """Keep a value of a protocol's own, in the same transaction as the bundles."""
-        self._write("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", (space, name, value))
+        self._change("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", (space, name, value))
 
     def get(self, space: str, name: str) -> bytes | None:
         """A value of a protocol, or None."""
@@ -373,21 +394,33 @@ class BundleStore:
 
     def drop(self, space: str, name: str) -> None:
         """Forget a value of a protocol."""
-        self._write("DELETE FROM state WHERE space = ? AND name = ?", (space, name))
+        self._change("DELETE FROM state WHERE space = ? AND name = ?", (space, name))
 
     def items(self, space: str) -> dict[str, bytes]:
         """All values of a protocol."""
         rows = self._db.read("SELECT name, value FROM state WHERE space = ? ORDER BY name", (space,))
         return {name: bytes(value) for name, value in rows}
 
-    def reserve(self, space: str, name: str, count: int = 1) -> int:
+    def reserve(self, space: str, name: str, count: int = 1, *, ahead: int = 0) -> int:
         """The first of `count` successive numbers that nobody has had, from 0; use them after the next commit.
 
-        Session and sequence numbers are taken so, many at a time, and are not reused after a restart.
+        Session and sequence numbers are taken so and are not reused after a restart.
+
+        Args:
+            space: as for `put`.
+            name: as for `put`.
+            count: how many.
+            ahead: take so many more, which later calls hand out without a change to the database.
         """
+        spare = self._numbers.get((space, name), range(0))
+        if len(spare) >= count:
+            self._numbers[space, name] = spare[count:]
+            return spare[0]
         value = self.get(space, name)
         first = 0 if value is None else int.from_bytes(value, "big")
-        self.put(space, name, (first + count).to_bytes(8, "big"))
+        end = first + count + ahead
+        self.put(space, name, end.to_bytes(8, "big"))
+        self._numbers[space, name] = range(first + count, end)
         return first
 
     # Transactions
@@ -438,11 +471,12 @@ class BundleStore:
         finally:
             self._db.close()
 
-    def _write(self, sql: str, parameters: tuple[Any, ...]) -> None:
+    def _change(self, sql: str, parameters: tuple[Any, ...]) -> list[Any]:
         try:
-            self._db.write(sql, parameters, keep=True)
+            return self._db.change(sql, parameters)
         except sqlite3.Error as error:
             self._undo_or_raise(error)
+            return self._db.rows
 
     def _undo_or_raise(self, error: sqlite3.Error | OSError) -> None:
         failure = self._undo(error)

@@ -443,3 +443,27 @@ def test_other_versions_and_unusable_folders_are_refused(tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="write to"):
         BundleStore(tmp_path / "file")
+
+
+def test_what_is_handed_out_is_not_evicted_until_it_is_taken_back() -> None:
+    store = BundleStore(None, quota_bytes=2 * len(SMALL))
+    first, second = add(store, "first", service_class=3), add(store, "second", service_class=3)
+    store.hand_out(first)
+    store.hand_out(second)
+    with pytest.raises(StorageFullError):
+        add(store, "urgent", service_class=0)
+    assert not store.seen(b"urgent")
+    store.take_back(second)
+    assert add(store, "urgent", service_class=0) > second
+    assert names(store, BundleState.QUEUED) == ["urgent", "first"]
+
+
+def test_numbers_taken_ahead_are_not_given_out_again_after_a_restart(tmp_path: Path) -> None:
+    store = BundleStore(tmp_path)
+    assert [store.reserve("bp", "sequence", ahead=9) for _ in range(3)] == [0, 1, 2]
+    assert store.reserve("bp", "other") == 0
+    store.commit()
+    assert [store.reserve("bp", "sequence", 7), store.reserve("bp", "sequence")] == [3, 10]
+    store.commit()
+    store = reopen(store, tmp_path)
+    assert store.reserve("bp", "sequence") == 11
