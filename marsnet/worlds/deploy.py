@@ -113,7 +113,7 @@ def lab_of(spec: RunSpec, name: str, image: str) -> Lab:
     return Lab(name, nodes, links, run_dir=spec.folder, run=spec.folder.name)
 
 
-def deploy(spec: RunSpec, name: str, say: Say, prometheus: str | None = None) -> Deployment:
+def deploy(spec: RunSpec, name: str, say: Say, prometheus: str | None = None, *, reports: bool = False) -> Deployment:
     """Bring everything up and start the mission clock.
 
     Returns when all processes know the clock; mission time 0 may still be ahead.
@@ -124,6 +124,7 @@ def deploy(spec: RunSpec, name: str, say: Say, prometheus: str | None = None) ->
         say: told each step.
         prometheus: host and port of this machine at which its Prometheus is to be reached; by default port 9090 of the
             loopback, or a free one where that is taken.
+        reports: whether nodes send the status reports that bundles ask for.
 
     Raises:
         EnvironmentLacksError: the machine lacks something.
@@ -131,7 +132,7 @@ def deploy(spec: RunSpec, name: str, say: Say, prometheus: str | None = None) ->
     """
     say("images")
     lab = lab_of(spec, name, ensure_node_image(progress=say))
-    _write_configs(spec, lab)
+    _write_configs(spec, lab, reports=reports)
     if not lab.up(say):
         raise InputError(f"lab {name!r} is up already", remedy=f"take it down first: marsnet down {name}")
     try:
@@ -141,7 +142,7 @@ def deploy(spec: RunSpec, name: str, say: Say, prometheus: str | None = None) ->
         raise
 
 
-def _write_configs(spec: RunSpec, lab: Lab) -> None:
+def _write_configs(spec: RunSpec, lab: Lab, *, reports: bool) -> None:
     """Write what each container finds at `/etc/marsnet`: its configuration and the contact plan."""
     plan = spec.folder / "plan.json"
     if not plan.exists():
@@ -164,6 +165,7 @@ def _write_configs(spec: RunSpec, lab: Lab) -> None:
                 "state": Path(STATE),
                 # A scenario kills processes, not the host; waiting for its disk would cost seconds of mission time.
                 "durability": "process",
+                "reports": config.reports.model_copy(update={"enabled": config.reports.enabled or reports}),
                 "metrics": (lab.mgmt(name), lab_spec.NODE_METRICS_PORT),
             }
         )

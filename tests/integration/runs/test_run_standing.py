@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,6 +64,24 @@ def test_exec_runs_in_the_container_and_ends_in_its_exit_code(standing: Standing
     unknown = marsnet("exec", "--lab", standing.name, "rovr", "true")
     assert unknown.returncode == 2
     assert "rover" in unknown.stderr
+
+
+def test_nodes_are_pinged_and_traced_by_their_names(standing: StandingLab) -> None:
+    """From the habitat to the areostationary relay and on: contacts that are open all day."""
+    pinged = answer("ping", "habitat", "areo", "--lab", standing.name, "-c", "2", "--json")
+    assert (pinged["in_time"], pinged["missing"]) == (2, 0)
+    (out,) = pinged["forecast"]["out"]["hops"]
+    assert 0.05 < out["light_time"] < 0.1
+    assert all(p["round_trip"] >= 2 * out["light_time"] for p in pinged["probes"])
+    traced = answer("trace", "habitat", "areo", "--lab", standing.name, "--json")
+    assert traced["delivered"]
+    assert {(r["node"], r["assertion"]) for r in traced["reports"]} >= {("habitat", "forwarded"), ("areo", "delivered")}
+    sent = answer("send", "habitat", "areo.20", __file__, "--lab", standing.name, "--json")
+    got = marsnet("recv", "areo", "20", "--lab", standing.name, "--timeout", "1 h")
+    assert got.stdout.encode() == Path(__file__).read_bytes()
+    assert sent["size"] == len(got.stdout.encode())
+    unknown = marsnet("ping", "rovr", "areo", "--lab", standing.name)
+    assert (unknown.returncode, "use one of: mcc" in unknown.stderr) == (2, True)
 
 
 def test_a_link_taken_down_carries_nothing_and_says_where_frames_went(standing: StandingLab) -> None:

@@ -24,6 +24,8 @@ RUN_HERE: dict[str, tuple[str, ...]] = {
     "marsnet plan contacts.json --from hdtn --epoch 2026-10-01T00:00:00Z -o plan.csv": ("plan.csv",),
     ".venv/bin/marsnet doctor": (),
 }
+BY_NAME = "tests/integration/runs/test_run_standing.py::test_nodes_are_pinged_and_traced_by_their_names"
+BY_URL = "tests/unit/dtn/test_apps_nodes.py::test_the_commands_ping_trace_send_and_recv"
 # Run by another test, which is named, or left out for a reason.
 RUN_ELSEWHERE = {
     "marsnet validate topologies/mtn_mix.yaml --set low=4 --set areostationary=0": "tests/unit/commands/"
@@ -40,6 +42,11 @@ RUN_ELSEWHERE = {
     "127.0.0.1:9464": "tests/integration/links/test_delay_line.py::",
     "sudo .venv/bin/marsnet run scenarios/first_light.yaml --keep --prometheus 127.0.0.1:9090": "tests/integration/"
     "runs/test_run_verdict.py::test_prometheus_scraped_every_node_the_links_and_both_controllers",
+    "marsnet ping rover mcc": BY_NAME,
+    "marsnet trace rover mcc": BY_NAME,
+    "marsnet send rover mcc.20 report.pdf": BY_NAME,
+    "marsnet recv mcc 20 -o report.pdf": BY_NAME,
+    "marsnet ping http://127.0.0.1:8080 ipn:3.7": BY_URL,
     "sudo make test": "it runs this test",
     "make test": "it runs this test",
     "make quick": "it runs this test",
