@@ -84,7 +84,7 @@ class Broken:
     """The connection is of no more use; send what is left and close it.
 
     Attributes:
-        reason: why.
+        reason: why, in words that are the same each time: they label a counter.
     """
 
     reason: str
@@ -198,7 +198,7 @@ class Aap2Session:
             self._probing = True
             self._call(MESSAGES["AAPMessage"](keepalive={}), now)
         else:
-            self._break(f"the client was silent for {2 * self._keepalive:g} s")
+            self._break("silence")
 
     # Answers and calls of the node
 
@@ -281,7 +281,7 @@ class Aap2Session:
         try:
             message = MESSAGES[name].FromString(frame)
         except DecodeError:
-            self._reject(f"{len(frame)} octets are no {name}")
+            self._reject(f"no {name}")
             return False
         if self._state is _State.PASSIVE:
             self._answer(message.response_status)
@@ -297,10 +297,10 @@ class Aap2Session:
                 break
         else:
             if len(self._buffer) >= _VARINT:
-                self._reject("a length of more than ten octets")
+                self._reject("bad length")
             return None
         if length > LONGEST_MESSAGE:
-            self._reject(f"a message of {length} octets")
+            self._reject("message too long")
             return None
         end = position + 1 + length
         if len(self._buffer) < end:
@@ -326,7 +326,7 @@ class Aap2Session:
             )
         elif kind == "adu" and self._state is _State.ACTIVE:
             if message.adu.payload_length > self._limit:
-                self._reject(f"a payload of {message.adu.payload_length} octets")
+                self._reject("payload too large")
             else:
                 self._adu = message.adu
         elif kind == "link" and self._state is _State.ACTIVE:

@@ -7,6 +7,7 @@ import contextlib
 import hmac
 import socket as sockets
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +38,7 @@ _SEND_BUFFER = 4 << 20
 """Octets. The synchronous client reads a payload in one go, so all of it should be in the kernel by then."""
 _BIBE = b"\x82\x03"
 """An administrative record of type 3, a bundle in a bundle (draft-ietf-dtn-bibect-03), before its content."""
+_CONFIG = 9000
 _STATUS_REPORT = b"\x82\x01"
 
 
@@ -69,7 +71,6 @@ class Aap2Server:
     """The AAP 2.0 interface of one node.
 
     Attributes:
-        clients: connections now.
         broken: connections that were ended, by reason.
     """
 
@@ -93,10 +94,13 @@ class Aap2Server:
         self._loop = asyncio.get_running_loop()
         gateway.listen(self._links_changed)
 
-    @property
-    def clients(self) -> int:
-        """Connections now."""
-        return len(self._clients)
+    def figures(self) -> Iterator[tuple[str, str, bool, float]]:
+        """For Prometheus: name, text, whether it only grows, value."""
+        yield "aap2_connections", "Connections of AAP 2.0 now.", False, len(self._clients)
+
+    def reasons(self) -> Counter[str]:
+        """Connections that the node ended, by reason."""
+        return self.broken
 
     async def open(self) -> None:
         """Listen.
@@ -276,6 +280,10 @@ class Aap2Server:
             return
         try:
             submission = self._submission(client, adu, override)
+            if override and self._configures(submission.destination):
+                # Ways follow from the contact plan, which HTTP changes.
+                client.session.respond(Status.INVALID_REQUEST)
+                return
             bundle = await self._node.submit(submission)
         except (BundleError, ValueError):
             client.session.respond(Status.INVALID_REQUEST)
@@ -283,6 +291,11 @@ class Aap2Server:
             client.session.respond(Status.ERROR)
         else:
             client.session.respond(Status.SUCCESS, _headers(bundle))
+
+    def _configures(self, endpoint: Eid) -> bool:
+        """Whether bundles for an endpoint are uD3TN's commands to change contacts."""
+        own = endpoint.node_id == self._node.node_id and endpoint.service == _CONFIG
+        return own or (endpoint.name == self._node.agent.config.name and endpoint.demux == "config")
 
     def _submission(self, client: _Client, adu: Adu, override: bool) -> Submission:
         """What a client sends, as the node makes bundles.

@@ -20,6 +20,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from marsnet.dtn.apps.api import NodeApi
+from marsnet.dtn.apps.figures import ApplicationFigures
 from marsnet.dtn.node.agent import BundleAgent
 from marsnet.dtn.node.conditions import Conditions
 from marsnet.dtn.node.config import ClockConfig, NodeConfig
@@ -119,6 +120,7 @@ class NodeDaemon:
 
         self._aap2 = Aap2Server(wish, self._folder, gateway)
         await self._aap2.open()
+        self._metrics.registry.register(ApplicationFigures(self._config.name, self._aap2))
 
     @property
     def _kept_plan(self) -> Path:

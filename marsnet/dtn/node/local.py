@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from marsnet.dtn.apps.registry import Applications, Parcel
@@ -151,6 +151,20 @@ class LocalTraffic:
             self.echoed += 1
         else:
             self.unechoed += 1
+
+    def figures(self) -> Iterator[tuple[str, str, bool, float]]:
+        """For Prometheus: name, text, whether it only grows, value."""
+        mail = self.applications
+        yield "application_waiting_bundles", "Bundles that wait for an application.", False, mail.waiting
+        yield "application_unacknowledged_bundles", "Bundles in the hands of applications.", False, mail.in_hands
+        yield "application_acknowledged", "Bundles that applications have acknowledged.", True, mail.confirmed
+        yield "application_repeated", "Bundles handed over that an application may have seen.", True, mail.repeated
+        yield "echoed_bundles", "Bundles that the echo service has sent back.", True, self.echoed
+        yield "unechoed_bundles", "Bundles for the echo service that have no answer.", True, self.unechoed
+
+    def reasons(self) -> dict[str, int]:
+        """None."""
+        return {}
 
     # What the mailboxes ask
 

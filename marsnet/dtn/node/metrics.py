@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from marsnet.dtn.apps.figures import ApplicationFigures
 from marsnet.dtn.bpv7 import ServiceClass
 from marsnet.dtn.node.ledger import Step
 
@@ -73,6 +74,7 @@ class NodeMetrics:
     def watch(self, agent: BundleAgent) -> None:
         """Expose the state of a node whenever the registry is read."""
         self.registry.register(_AgentCollector(self, agent))
+        self.registry.register(ApplicationFigures(self._node, agent.local))
 
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes."""

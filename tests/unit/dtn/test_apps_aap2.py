@@ -157,7 +157,7 @@ def test_a_passive_client_that_is_silent_is_probed_and_then_given_up() -> None:
     assert made.next_deadline() == 21.0
     made.advance(21.0)
     made.advance(41.0)
-    assert made.take_events() == [Broken("the client was silent for 20 s")]
+    assert made.take_events() == [Broken("silence")]
 
 
 def test_an_active_client_must_be_heard_twice_as_often_as_it_said() -> None:
@@ -167,18 +167,18 @@ def test_an_active_client_must_be_heard_twice_as_often_as_it_said() -> None:
     made.advance(15.9)
     assert made.take_events() == []
     made.advance(16.0)
-    assert made.take_events() == [Broken("the client was silent for 10 s")]
+    assert made.take_events() == [Broken("silence")]
 
 
 @pytest.mark.parametrize(
     ("octets", "reason"),
     [
-        (b"\xff" * 10, "a length of more than ten octets"),
-        (b"\x80\x80\x08", f"a message of {2 << 16} octets"),
-        (b"\x03\x0a\x05\x00", "3 octets are no AAPMessage"),
+        (b"\xff" * 10, "bad length"),
+        (b"\x80\x80\x08", "message too long"),
+        (b"\x03\x0a\x05\x00", "no AAPMessage"),
         (b"\x00", "empty message out of place"),
         (call(welcome={"node_id": "ipn:9.0"}), "welcome message out of place"),
-        (adu(b"x" * 1001), "a payload of 1001 octets"),
+        (adu(b"x" * 1001), "payload too large"),
         (call(config={}), "config message out of place"),
     ],
 )

@@ -150,7 +150,9 @@ def test_status_neighbours_endpoints_and_figures(line: dict[str, Node]) -> None:
         "endpoints"
     ]
     acknowledge(relay, 33, take(relay, 33)["bundle"])
-    assert b"marsnet_bundle" in relay.ask("GET", "/metrics")[1]
+    figures = relay.ask("GET", "/metrics")[1].decode()
+    assert 'marsnet_application_acknowledged_total{node="relay"}' in figures
+    assert 'marsnet_aap2_connections{node="relay"} 0.0' in figures
 
 
 def test_a_store_is_listed_page_by_page(line: dict[str, Node]) -> None:
@@ -584,6 +586,14 @@ def test_aap2_secrets_guard_endpoints_and_other_peoples_names(line: dict[str, No
     out, err = receiver.communicate(timeout=60)
     assert out == "yes\nforged\n"
     assert "from 'ipn:9.9'" in err
+
+
+@needs_oracles
+def test_aap2_config_is_refused_and_not_swallowed(line: dict[str, Node]) -> None:
+    contact = ("ipn:9.0", "mtcp:127.0.0.1:1", "-s", "1", "60", "1000")
+    done = ud3tn("aap2-config", *by_socket(line["rover"]), "--secret", SECRET, *contact)
+    assert done.returncode == 1
+    assert "INVALID_REQUEST" in done.stderr
 
 
 @needs_oracles
