@@ -91,6 +91,7 @@ class Aap2Server:
         self._registrations: dict[str, _Registration] = {}
         self._servers: list[asyncio.Server] = []
         self._clients: set[_Client] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         gateway.listen(self._links_changed)
 
@@ -136,6 +137,8 @@ class Aap2Server:
             server.close()
         for client in list(self._clients):
             client.writer.transport.abort()
+        # What each had in its hands goes back before the store is closed.
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._config.socket is not None:
             (self._folder / self._config.socket).unlink(missing_ok=True)
 
@@ -148,6 +151,10 @@ class Aap2Server:
         limit = self._config.payload
         client = _Client(Aap2Session(str(self._node.node_id), self._loop.time(), payload_limit=limit), writer)
         self._clients.add(client)
+        task = asyncio.current_task()
+        if task is not None:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         try:
             self._flush(client)
             while not writer.is_closing():

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 from pydantic import BaseModel, ValidationError
 
 from marsnet import __version__
@@ -31,6 +31,8 @@ from marsnet.errors import InputError
 
 _HEARTBEAT = 30.0
 """Host seconds between pings on a WebSocket; a peer that does not answer in half of it is gone."""
+_FAREWELL = 1.0
+"""Host seconds that a client gets to close its end when the node ends."""
 _PAGE = 1000
 _WINDOW = 1024
 _ROOM = 1 << 16
@@ -76,6 +78,7 @@ class NodeApi:
         self._config, self._gateway, self._metrics = config, gateway, metrics
         self._token = read_secret(folder / config.token, "token") if config.token is not None else None
         self._leases = Leases()
+        self._sockets: set[web.WebSocketResponse] = set()
         self._document: dict[str, Any] | None = None
 
     def application(self) -> web.Application:
@@ -89,6 +92,8 @@ class NodeApi:
 
     async def _close(self, app: web.Application) -> None:
         self._leases.close()
+        farewells = [socket.close(code=WSCloseCode.GOING_AWAY, message=b"the node ends") for socket in self._sockets]
+        await asyncio.gather(*farewells, return_exceptions=True)
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -238,7 +243,7 @@ class NodeApi:
         node = self._node
         endpoint = node.endpoint(request.match_info["endpoint"], receiving=True)
         window = min(_integer(request, "window", 1, least=1), _WINDOW)
-        socket = web.WebSocketResponse(heartbeat=_HEARTBEAT, max_msg_size=_ROOM)
+        socket = web.WebSocketResponse(heartbeat=_HEARTBEAT, max_msg_size=_ROOM, timeout=_FAREWELL)
         await socket.prepare(request)
         queue: asyncio.Queue[Delivery | d.Document] = asyncio.Queue()
         attachment = node.attach(endpoint, "websocket", queue.put_nowait, window)
@@ -250,6 +255,7 @@ class NodeApi:
                 await socket.send_str(body.model_dump_json(by_alias=True))
 
         writer = asyncio.create_task(write())
+        self._sockets.add(socket)
         try:
             async for message in socket:
                 if message.type != WSMsgType.TEXT:
@@ -258,6 +264,7 @@ class NodeApi:
                     await self._stream_message(node, endpoint, attachment_of=attachment, text=message.data)
                 )
         finally:
+            self._sockets.discard(socket)
             writer.cancel()
             node.detach(attachment)
         return socket

@@ -13,6 +13,8 @@ class Leases:
     """The single requests of all applications."""
 
     def __init__(self) -> None:
+        self._waiting: set[asyncio.Future[Delivery]] = set()
+        self._closed = False
         self._running: dict[tuple[str, str], tuple[Gateway, Attachment, asyncio.TimerHandle]] = {}
 
     async def next(self, node: Gateway, endpoint: Eid, wait: float, lease: float) -> Delivery | None:
@@ -27,8 +29,11 @@ class Leases:
         Returns:
             None when none came in time.
         """
+        if self._closed:
+            return None
         loop = asyncio.get_running_loop()
         arrived: asyncio.Future[Delivery] = loop.create_future()
+        self._waiting.add(arrived)
 
         def take(delivery: Delivery) -> None:
             if not arrived.done():
@@ -44,9 +49,16 @@ class Leases:
         except TimeoutError:
             node.detach(attachment)
             return None
+        except asyncio.CancelledError:
+            node.detach(attachment)
+            if self._closed:
+                return None
+            raise
         except BaseException:
             node.detach(attachment)
             raise
+        finally:
+            self._waiting.discard(arrived)
         place = (str(endpoint), delivery.parcel.bundle)
         self._running[place] = node, attachment, loop.call_later(lease, self.end, *place)
         return delivery
@@ -60,7 +72,10 @@ class Leases:
             node.detach(attachment)
 
     def close(self) -> None:
-        """Forget all of them: the node ends."""
+        """The node ends: nothing comes any more."""
+        self._closed = True
+        for arrived in self._waiting:
+            arrived.cancel()
         for _, _, timer in self._running.values():
             timer.cancel()
         self._running.clear()

@@ -37,6 +37,9 @@ from marsnet.plan.types import ContactPlan
 if TYPE_CHECKING:
     from marsnet.dtn.apps.aap2_server import Aap2Server
 
+_PATIENCE = 2.0
+"""Host seconds that requests under way get when the node ends."""
+
 
 class NodeDaemon:
     """One node from start to SIGTERM.
@@ -77,6 +80,9 @@ class NodeDaemon:
         try:
             await self._ended.wait()
         finally:
+            # What applications have in their hands goes back while there is a store that it can go back to.
+            if web_runner is not None:
+                await web_runner.cleanup()
             if self._aap2 is not None:
                 await self._aap2.close()
             if self._runner is not None:
@@ -84,8 +90,6 @@ class NodeDaemon:
             self._transport.close()
             self._store.close()
             self._ledger.close()
-            if web_runner is not None:
-                await web_runner.cleanup()
 
     async def _start(self, clock: ClockConfig) -> None:
         flows = tuple(
@@ -151,7 +155,7 @@ class NodeDaemon:
                 web.put("/conditions", self._put_conditions),
             ]
         )
-        runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_PATIENCE)
         await runner.setup()
         address, port = self._config.metrics
         await web.TCPSite(runner, address, port).start()

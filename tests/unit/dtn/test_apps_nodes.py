@@ -9,6 +9,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -18,6 +19,7 @@ import pytest
 from node_process import EPOCH, Node, line_plan, running
 from openapi_spec_validator import validate
 from oracle_venv import FOLDER, PYTHON, needs_oracles
+from test_apps_aap2 import call
 
 from marsnet import cli
 from marsnet.client import AsyncNodeClient, NodeClient, RequestError
@@ -333,6 +335,37 @@ def test_a_node_killed_between_delivery_and_acknowledgement_takes_the_acknowledg
         assert rover.ask("GET", "/v1/endpoints/9/next")[0] == 204
         steps = [json.loads(row) for row in (rover.folder / "state" / "ledger.jsonl").read_text().splitlines()]
         assert sorted(s["bundle"] for s in steps if s["step"] == "delivered") == sorted([first, second])
+
+
+async def test_a_node_that_ends_takes_back_what_is_in_hands_and_keeps_nobody_waiting(tmp_path: Path) -> None:
+    with running(tmp_path, ["rover"], applications={"aap2": {"socket": "aap2.socket"}}) as nodes:
+        rover = nodes["rover"]
+        made = [send(rover, f"rover.{service}", b"x")["bundle"] for service in (9, 10, 11)]
+        async with aiohttp.ClientSession() as session:
+            socket = await session.ws_connect(f"{rover.url}/v1/endpoints/9/stream")
+            assert (await socket.receive_json())["bundle"] == made[0]
+            assert take(rover, 10)["bundle"] == made[1]
+            reader, writer = await asyncio.open_unix_connection(rover.folder / "aap2.socket")
+            writer.write(call(config={"endpoint_id": "ipn:1.11", "secret": "s", "is_subscriber": True}))
+            await reader.readuntil(b"x")
+            idle = [session.get(f"{rover.url}/v1/{path}?wait=3600") for path in ("endpoints/12/next", "reports")]
+            waiting = [asyncio.ensure_future(request) for request in idle]
+            while not any(e["endpoint"] == "ipn:1.12" for e in (rover.ask("GET", "/v1/endpoints")[1])["endpoints"]):
+                await asyncio.sleep(0)
+            before = time.monotonic()
+            process = rover.process
+            assert process is not None
+            process.terminate()
+            assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+            assert await asyncio.to_thread(process.wait, 20) == 0
+            assert time.monotonic() - before < 15
+            await asyncio.gather(*waiting, return_exceptions=True)
+            writer.close()
+        assert "Traceback" not in (rover.folder / "stderr.txt").read_text()
+        rover.start()
+        for service, bundle in zip((9, 10, 11), made, strict=True):
+            again = take(rover, service)
+            assert (again["bundle"], again["repeated"]) == (bundle, True)
 
 
 async def test_a_stream_goes_on_across_a_killed_node_and_shows_each_bundle_once(tmp_path: Path) -> None:
