@@ -19,8 +19,8 @@ from marsnet.sky.directions import BLOCKING_RADIUS
 from marsnet.sky.ephemeris import require_covered
 from marsnet.sky.intervals import Array
 from marsnet.sky.nodes import Sky
-from marsnet.sky.ranges import RANGE_ERROR
-from marsnet.sky.rates import Levels
+from marsnet.sky.ranges import RANGE_ERROR, Lines
+from marsnet.sky.rates import Levels, Pieces
 from marsnet.sky.stretch import Carrier, Job, Pair, Stretch, plan_stretches
 
 Progress = Callable[[float, float], None]
@@ -28,6 +28,8 @@ Progress = Callable[[float, float], None]
 
 CHUNK = 2.16e6
 """Seconds of mission time that are planned at once, 24 sols: fewer take longer, more take memory in each process."""
+_DECIMALS = 6
+"""Of times and light times in a plan, seconds: microseconds, far below what the orbits themselves are good for."""
 _LIGHT_MARGIN = 4500.0
 
 
@@ -155,7 +157,7 @@ def _chunks(topology: Topology, job: Job, duration: float, progress: Progress | 
     bounds = [float(bound) for bound in np.linspace(0.0, duration, count + 1)]
     held: PlanChunk | None = None
     for first, last, stretch in zip(bounds[:-1], bounds[1:], plan_stretches(job, bounds), strict=True):
-        contacts, ranges = _contacts(stretch), _ranges(stretch)
+        contacts, ranges = _contacts(stretch, (first, last)), _ranges(stretch, (first, last))
         if held is None:
             wires = list(_wires(topology, duration))
             contacts, ranges = [wire[0] for wire in wires] + contacts, [wire[1] for wire in wires] + ranges
@@ -180,17 +182,37 @@ def _wires(topology: Topology, duration: float) -> Iterator[tuple[Contact, Range
                 )
 
 
-def _contacts(stretch: Stretch) -> list[Contact]:
+def _contacts(stretch: Stretch, bounds: tuple[float, float]) -> list[Contact]:
     """The contacts of a stretch, ordered by start."""
     names = [part[:3] for part in stretch.contacts]
-    owner, rows = _ordered([part[3] for part in stretch.contacts])
+    rounded = []
+    for *_, pieces in stretch.contacts:
+        start, end = _rounded(pieces.start, bounds), _rounded(pieces.end, bounds)
+        rounded.append(Pieces(*(column[end > start] for column in pieces._replace(start=start, end=end))))
+    owner, rows = _ordered(rounded)
     return [Contact(*names[which], *row) for which, row in zip(owner, rows, strict=True)]
 
 
-def _ranges(stretch: Stretch) -> list[Range]:
+def _ranges(stretch: Stretch, bounds: tuple[float, float]) -> list[Range]:
     names = [part[:2] for part in stretch.ranges]
-    owner, rows = _ordered([part[2] for part in stretch.ranges])
+    rounded = []
+    for _, _, lines in stretch.ranges:
+        start, end = _rounded(lines.start, bounds), _rounded(lines.end, bounds)
+        # A slope is what leads from one rounded light time to the other.
+        until = (lines.delay + lines.slope * (lines.end - lines.start)).round(_DECIMALS)
+        delay, some = lines.delay.round(_DECIMALS), end > start
+        start, end, delay, until = start[some], end[some], delay[some], until[some]
+        rounded.append(Lines(start, end, delay, (until - delay) / (end - start)))
+    owner, rows = _ordered(rounded)
     return [Range(*names[which], *row) for which, row in zip(owner, rows, strict=True)]
+
+
+def _rounded(times: Array, bounds: tuple[float, float]) -> Array:
+    """Times to the microsecond, unless they are the bounds of the stretch.
+
+    The last digits of a sum depend on the processor and on the library that adds; a plan must not.
+    """
+    return np.where(np.isin(times, bounds), times, times.round(_DECIMALS))
 
 
 def _ordered(parts: Sequence[tuple[Array, ...]]) -> tuple[list[int], Iterator[tuple[float, ...]]]:

@@ -27,7 +27,7 @@ from marsnet.worlds.lab.services import ServiceError
 from marsnet.worlds.nodes import node_configs
 from marsnet.worlds.spec import Frames, Incident, RunSpec
 
-HICCUP = 0.2
+HICCUP = 0.05
 """Host seconds that a node's process may be late on a busy machine; LTP's timers allow for it."""
 LEAD = 5.0
 """Host seconds between the decision on the clock's origin and mission time 0, in which controllers install flows."""

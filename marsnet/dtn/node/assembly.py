@@ -17,6 +17,9 @@ from marsnet.errors import InputError
 from marsnet.plan.types import ContactPlan
 
 _CHECKPOINT_LIMIT = 5
+_MARGIN = 10.0
+"""Mission seconds that an answer may be late. So much of it, because a process that is late by 50 ms is late by 10 s of
+mission time at rate 200: up to there nodes wait for the same instants in every world."""
 """Checkpoints without an answer before a neighbour counts as failed."""
 
 
@@ -43,7 +46,7 @@ def assemble(
     Raises:
         InputError: a neighbour wants a layer that is not among `others`.
     """
-    margin = max(2.0, config.hiccup * clock.rate)
+    margin = max(_MARGIN, config.hiccup * clock.rate)
     contacts = Contacts(config.name, {name: n.mtu for name, n in config.neighbours.items()}, plan, now, margin)
     ltp = LtpLayer(
         config.number,

@@ -44,10 +44,15 @@ def departures(flow: FlowConfig, seed: int) -> Iterator[float]:
     generator = random.Random(f"{seed}/{flow.name}")
     time = flow.start
     if flow.arrivals == "poisson":
-        time += generator.expovariate(1 / flow.every)
+        time += _interval(generator, flow.every)
     while time < flow.stop:
         yield time
-        time += generator.expovariate(1 / flow.every) if flow.arrivals == "poisson" else flow.every
+        time += _interval(generator, flow.every) if flow.arrivals == "poisson" else flow.every
+
+
+def _interval(generator: random.Random, mean: float) -> float:
+    """An exponential interval to the microsecond: the last digit of a logarithm depends on the machine's library."""
+    return round(generator.expovariate(1 / mean), 6)
 
 
 def payload(flow: str, index: int, size: int) -> bytes:

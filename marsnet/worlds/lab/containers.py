@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import cached_property
 from typing import Any, TypeVar
 
 from docker.errors import APIError, ImageNotFound, NotFound
 
 from marsnet.errors import EnvironmentLacksError, InputError
 from marsnet.worlds.images import connect
-from marsnet.worlds.lab import spec
+from marsnet.worlds.lab import priority, spec
 from marsnet.worlds.lab.spec import NodeSpec
 
 STATE_MOUNT, CONFIG_MOUNT = "/var/lib/marsnet", "/etc/marsnet"
@@ -45,6 +46,11 @@ class Containers:
     def __init__(self, lab: str, run: str = "", client: Any = None) -> None:
         self.lab, self.run = lab, run
         self._client = connect() if client is None else client
+
+    @cached_property
+    def _parent(self) -> str:
+        """The control group of the nodes."""
+        return priority.parent_of(self.lab, str(self._client.info().get("CgroupDriver", "")))
 
     def start_holders(self, nodes: Sequence[NodeSpec], hosts: Mapping[str, str]) -> dict[str, int]:
         """Create and start the holder of every node.
@@ -92,6 +98,7 @@ class Containers:
                 name=spec.container_name(self.lab, node.name),
                 role=spec.ROLE_NODE,
                 entrypoint=list(node.command) or None,
+                cgroup_parent=self._parent,
                 network_mode=f"container:{spec.holder_name(self.lab, node.name)}",
                 environment=dict(node.env),
                 volumes=volumes,
@@ -108,12 +115,15 @@ class Containers:
 
         def start(name: str) -> None:
             try:
-                self.node(name).start()
+                container = self.node(name)
+                container.start()
             except APIError as error:
                 raise InputError(
                     f"the container of node {name!r} does not start: {error.explanation}",
                     remedy="check its command, image and mounts",
                 ) from error
+            container.reload()
+            priority.prefer(int(container.attrs["State"]["Pid"]), self._parent)
 
         in_parallel(start, names)
 
@@ -190,6 +200,8 @@ class Containers:
         nodes = [c for c in containers if c.labels.get(spec.LABEL_ROLE) != spec.ROLE_HOLDER]
         in_parallel(force, nodes)
         in_parallel(force, [c for c in containers if c not in nodes])
+        if nodes:
+            priority.forget(self._parent)
         return len(containers)
 
 
