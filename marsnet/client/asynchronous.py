@@ -8,14 +8,13 @@ import json
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import aiohttp
 from yarl import URL
 
 from marsnet.client.calls import GRACE, Answer, Call, Operations, RequestError
 from marsnet.dtn.apps.documents import Failure, Received
-from marsnet.errors import EnvironmentLacksError, InputError
 
 T = TypeVar("T")
 _FIRST_PAUSE, _LAST_PAUSE = 0.1, 5.0
@@ -27,22 +26,9 @@ class AsyncNodeClient(Operations):
     """A node's interface for asyncio. Use it as an asynchronous context manager."""
 
     def __init__(self, url: str, *, token: str | None = None) -> None:
-        """Prepare; nothing is sent yet.
-
-        Args:
-            url: of the node's HTTP interface, as `http://127.0.0.1:8080`.
-            token: bearer token, where the node asks for one.
-
-        Raises:
-            InputError: the URL is none of HTTP.
-        """
-        parts = urlsplit(url)
-        if parts.scheme != "http" or not parts.hostname:
-            raise InputError(f"{url!r} is no URL of a node", remedy="write it as http://127.0.0.1:8080")
-        self.url = url.rstrip("/")
-        self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        """As `Operations`."""
+        super().__init__(url, token=token)
         self._session: aiohttp.ClientSession | None = None
-        self._rate: float | None = None
 
     @property
     def session(self) -> aiohttp.ClientSession:
@@ -66,10 +52,7 @@ class AsyncNodeClient(Operations):
             ) as response:
                 answer = Answer(response.status, await response.read())
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise EnvironmentLacksError(
-                f"no node answers at {self.url} ({error or 'timeout'})",
-                fix="start it, or give the URL of its HTTP interface",
-            ) from None
+            raise self._unreachable(error) from None
         return call.result(answer)
 
     def stream(self, endpoint: int | str, *, window: int = 1) -> Stream:

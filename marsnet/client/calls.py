@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from pydantic import BaseModel, ValidationError
 
 from marsnet.dtn.apps import documents as d
-from marsnet.errors import InputError, MarsnetError
+from marsnet.errors import EnvironmentLacksError, InputError, MarsnetError
 
 if TYPE_CHECKING:
     from marsnet.client.asynchronous import AsyncNodeClient
@@ -145,7 +145,33 @@ class Operations:
 
     Every operation raises RequestError when the node says that the request is wrong, NodeError when it cannot do it,
     and EnvironmentLacksError when no node answers.
+
+    Attributes:
+        url: of the node's HTTP interface.
     """
+
+    def __init__(self, url: str, *, token: str | None = None) -> None:
+        """Prepare; nothing is sent yet.
+
+        Args:
+            url: of the node's HTTP interface, as `http://127.0.0.1:8080`.
+            token: bearer token, where the node asks for one.
+
+        Raises:
+            InputError: the URL is none of HTTP.
+        """
+        parts = urlsplit(url)
+        if parts.scheme != "http" or not parts.hostname:
+            raise InputError(f"{url!r} is no URL of a node", remedy="write it as http://127.0.0.1:8080")
+        self.url = url.rstrip("/")
+        self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        self._rate: float | None = None
+
+    def _unreachable(self, error: Exception) -> EnvironmentLacksError:
+        return EnvironmentLacksError(
+            f"no node answers at {self.url} ({error or 'timeout'})",
+            fix="start it, or give the URL of its HTTP interface",
+        )
 
     @operation
     def status(self) -> Call[d.NodeStatus]:

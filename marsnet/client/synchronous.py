@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import select
 import socket
 from collections.abc import Iterator
 from types import TracebackType
@@ -11,7 +12,6 @@ from urllib.parse import urlsplit
 
 from marsnet.client.calls import GRACE, Answer, Call, Operations
 from marsnet.dtn.apps.documents import Received
-from marsnet.errors import EnvironmentLacksError, InputError
 
 T = TypeVar("T")
 
@@ -20,22 +20,10 @@ class NodeClient(Operations):
     """A node's interface for programs that wait. One connection, kept open; use it from one thread at a time."""
 
     def __init__(self, url: str, *, token: str | None = None) -> None:
-        """Prepare; nothing is sent yet.
-
-        Args:
-            url: of the node's HTTP interface, as `http://127.0.0.1:8080`.
-            token: bearer token, where the node asks for one.
-
-        Raises:
-            InputError: the URL is none of HTTP.
-        """
-        parts = urlsplit(url)
-        if parts.scheme != "http" or not parts.hostname:
-            raise InputError(f"{url!r} is no URL of a node", remedy="write it as http://127.0.0.1:8080")
-        self.url = url.rstrip("/")
-        self._connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=GRACE)
-        self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        self._rate: float | None = None
+        """As `Operations`."""
+        super().__init__(url, token=token)
+        parts = urlsplit(self.url)
+        self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=GRACE)
 
     def run(self, call: Call[T]) -> T:
         """Make a call and read its answer."""
@@ -51,6 +39,9 @@ class NodeClient(Operations):
 
     def _exchange(self, call: Call[T], headers: dict[str, str], patience: float) -> Answer:
         connection = self._connection
+        if connection.sock is not None and select.select([connection.sock], [], [], 0)[0]:
+            # Nothing is to come now: the node has closed a connection that was idle for long.
+            connection.close()
         fresh = connection.sock is None
         try:
             connection.timeout = patience
@@ -68,11 +59,6 @@ class NodeClient(Operations):
         except (OSError, socket.gaierror, http.client.HTTPException) as error:
             connection.close()
             raise self._unreachable(error) from None
-
-    def _unreachable(self, error: Exception) -> EnvironmentLacksError:
-        return EnvironmentLacksError(
-            f"no node answers at {self.url} ({error})", fix="start it, or give the URL of its HTTP interface"
-        )
 
     def deliveries(self, endpoint: int | str, *, wait: float = 3600.0, lease: float = 60.0) -> Iterator[Received]:
         """Bundles of an endpoint, one after another, until none comes for `wait` mission seconds.

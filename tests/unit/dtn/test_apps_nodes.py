@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -85,6 +86,27 @@ def test_a_bundle_crosses_the_network_and_leaves_the_store_when_it_is_acknowledg
     assert acknowledge(earth, 20, got["bundle"]) == (200, {"bundle": got["bundle"], "first": True})
     assert acknowledge(earth, 20, got["bundle"]) == (200, {"bundle": got["bundle"], "first": False})
     assert earth.ask("GET", "/v1/bundles?state=delivering")[1] == {"bundles": [], "next": None}
+
+
+def test_endpoints_have_names_too(line: dict[str, Node]) -> None:
+    rover, earth = line["rover"], line["earth"]
+    made = send(rover, "dtn://earth/inbox", b"by name")
+    endpoint = quote("dtn://earth/inbox", safe="")
+    status, got = earth.ask("GET", f"/v1/endpoints/{endpoint}/next?wait=20")
+    assert (status, got["bundle"], got["destination"]) == (200, made["bundle"], "dtn://earth/inbox")
+    path = f"/v1/endpoints/{endpoint}/bundles/{quote(str(made['bundle']), safe='')}"
+    assert earth.ask("DELETE", path)[1]["first"] is True
+    assert earth.ask("GET", f"/v1/endpoints/{quote('dtn://rover/inbox', safe='')}/next")[0] == 400
+
+
+def test_a_client_that_was_idle_for_long_connects_again(line: dict[str, Node]) -> None:
+    with NodeClient(line["rover"].url) as client:
+        client.status()
+        # What the node does to a connection on which nothing was asked for a while.
+        assert client._connection.sock is not None
+        client._connection.sock.shutdown(socket.SHUT_RD)
+        assert client.send("earth.27", b"x").size == 1
+    acknowledge(line["earth"], 27, take(line["earth"], 27)["bundle"])
 
 
 def test_octets_are_sent_and_received_as_they_are(line: dict[str, Node]) -> None:
@@ -342,8 +364,8 @@ async def test_a_node_that_ends_takes_back_what_is_in_hands_and_keeps_nobody_wai
         rover = nodes["rover"]
         made = [send(rover, f"rover.{service}", b"x")["bundle"] for service in (9, 10, 11)]
         async with aiohttp.ClientSession() as session:
-            socket = await session.ws_connect(f"{rover.url}/v1/endpoints/9/stream")
-            assert (await socket.receive_json())["bundle"] == made[0]
+            stream = await session.ws_connect(f"{rover.url}/v1/endpoints/9/stream")
+            assert (await stream.receive_json())["bundle"] == made[0]
             assert take(rover, 10)["bundle"] == made[1]
             reader, writer = await asyncio.open_unix_connection(rover.folder / "aap2.socket")
             writer.write(call(config={"endpoint_id": "ipn:1.11", "secret": "s", "is_subscriber": True}))
@@ -356,7 +378,7 @@ async def test_a_node_that_ends_takes_back_what_is_in_hands_and_keeps_nobody_wai
             process = rover.process
             assert process is not None
             process.terminate()
-            assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+            assert (await stream.receive()).type is aiohttp.WSMsgType.CLOSE
             assert await asyncio.to_thread(process.wait, 20) == 0
             assert time.monotonic() - before < 15
             await asyncio.gather(*waiting, return_exceptions=True)
