@@ -2,7 +2,8 @@
 
     sudo python benchmarks/links_bench.py
 
-Everything happens in network namespaces of its own. Figures go to stdout as a table, and as JSON with `--json FILE`.
+Everything happens in network namespaces of its own. Figures go to stdout as JSON, and into a file with `--json FILE`.
+`sudo python benchmarks/links_bench.py endurance` sends 100 Mbit/s over twenty minutes of light time, in 43 minutes.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from marsnet.links.client import DelayLineClient
+from marsnet.links.fidelity import percentile
 from marsnet.links.timeline import Segment
 
 LOAD_SOURCE = Path(__file__).with_name("links_load.c")
@@ -70,15 +73,13 @@ class Bench:
         sh("ip", "-n", ns, "link", "del", "br0")
 
     @contextmanager
-    def line(self, segment: Segment, *options: str, slots: int = 16384) -> Iterator[tuple[DelayLineClient, int]]:
-        """The delay line in the middle; yields its client and its process id."""
+    def line(
+        self, segment: Segment, *options: str, slots: int = 16384, before: tuple[str, ...] = ()
+    ) -> Iterator[tuple[DelayLineClient, int]]:
+        """The delay line in the middle, started by the command `before`; yields its client and its process id."""
         path = self.directory / "line.sock"
-        process = subprocess.Popen(
-            self.inside(
-                "m", sys.executable, "-m", "marsnet.links.daemon", "--socket", str(path), "--ram", "6 GiB", *options
-            ),
-            stdout=subprocess.PIPE,
-        )
+        daemon = (sys.executable, "-m", "marsnet.links.daemon", "--socket", str(path), "--ram", "6 GiB", *options)
+        process = subprocess.Popen([*before, *self.inside("m", *daemon)], stdout=subprocess.PIPE)
         assert process.stdout is not None
         process.stdout.readline()
         with DelayLineClient(path) as client:
@@ -185,6 +186,69 @@ def _rss(path: Path) -> int:
     return int(line.split()[1]) * 1024
 
 
+def endurance(bench: Bench, light_minutes: float, spill_dir: Path) -> dict[str, Any]:
+    """100 Mbit/s over a light time of minutes, sent until three minutes after the first frame came out.
+
+    The process gets 512 MB from the kernel (memory cgroup) and not a byte more: past that it would be killed.
+    """
+    delay, per_second, size = light_minutes * 60.0, 8333, 1500
+    seconds = delay + min(180.0, delay)
+    with _memory_limit(512 * 10**6, f"{bench.tag}mem") as (before, peak), bench.line(
+        Segment(0, round(delay * S)), "--ram", "384 MiB", "--spill-dir", str(spill_dir),
+        slots=2048, before=before,
+    ) as (client, pid):  # fmt: skip
+        sink = bench.sink(seconds + delay + 2, round(delay * S))
+        sender = subprocess.Popen(
+            bench.inside("a", str(bench.load), "send", "e0", str(size), str(per_second), str(seconds), "1"),
+            stdout=subprocess.PIPE,
+        )
+        most: dict[str, float] = {"frames": 0, "bytes": 0, "rss": 0, "ram": 0, "disk": 0, "cgroup": 0}
+        balanced, used, before_ns = True, _cpu(pid), [0]
+        while sink.poll() is None:
+            now = client.stats()
+            ours = now["links"]["x"]["directions"]["ab"]
+            balanced &= ours["balanced"] and ours["broken"] == 0
+            for name, value in (
+                ("frames", ours["in_flight"]["frames"]), ("bytes", ours["in_flight"]["bytes"]),
+                ("rss", _rss(Path(f"/proc/{pid}/smaps_rollup"))), ("ram", now["store"]["ram_peak_bytes"]),
+                ("disk", now["store"]["disk_bytes"]), ("cgroup", peak()),
+            ):  # fmt: skip
+                most[name] = max(most[name], value)
+            recent = [n - m for n, m in zip_longest(ours["lateness_histogram"], before_ns, fillvalue=0)]
+            before_ns = ours["lateness_histogram"]
+            print(
+                f"{ours['delivered']['frames']} delivered, p99 {percentile(recent, 0.99)} ns, "
+                f"latest {percentile(recent, 1.0)} ns, load {os.getloadavg()[0]}, {now['store']}",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
+            with suppress(subprocess.TimeoutExpired):
+                sink.wait(10)
+        spent = _cpu(pid) - used
+        sent, got = json.loads(sender.communicate()[0]), json.loads(sink.communicate()[0])
+        keys = ("in", "delivered", "dropped", "lateness_p50_ns", "lateness_p99_ns", "lateness_max_ns", "early",
+                "stalls", "ring_drops", "valid", "invalid_because")  # fmt: skip
+        ours = client.stats()["links"]["x"]["directions"]["ab"]
+        store = client.stats()["store"]
+    return {
+        "sent": sent, "sink": got, "most": most, "balanced": balanced, "core_share": spent / (seconds + delay),
+        "line": {key: ours[key] for key in keys}, "store": store,
+    }  # fmt: skip
+
+
+@contextmanager
+def _memory_limit(limit: int, name: str) -> Iterator[tuple[tuple[str, ...], Callable[[], int]]]:
+    """A memory cgroup: a command prefix that enters it, and its highest charge so far in bytes."""
+    old = Path("/sys/fs/cgroup/memory")
+    folder = (old if old.is_dir() else Path("/sys/fs/cgroup")) / name
+    folder.mkdir()
+    highest = folder / ("memory.max_usage_in_bytes" if old.is_dir() else "memory.peak")
+    (folder / ("memory.limit_in_bytes" if old.is_dir() else "memory.max")).write_text(str(limit))
+    try:
+        yield ("sh", "-c", f'echo $$ > {folder}/cgroup.procs; exec "$@"', "-"), lambda: int(highest.read_text())
+    finally:
+        folder.rmdir()
+
+
 def idle(bench: Bench, links: int = 200, seconds: float = 10.0) -> dict[str, Any]:
     """Share of one processor core that many idle links take."""
     ns = bench.tag + "m"
@@ -216,6 +280,10 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", default=["speed", "precision", "rates", "memory", "idle"])
     parser.add_argument("--rounds", type=int, default=3, help="of the speed comparison")
     parser.add_argument("--longest", type=float, default=60.0, help="longest delay of the precision test, seconds")
+    parser.add_argument(
+        "--light-minutes", type=float, default=20.0, help="of the part `endurance`, which takes twice as long"
+    )
+    parser.add_argument("--spill-dir", type=Path, default=Path("/var/tmp"), help="of the part `endurance`")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
@@ -227,6 +295,7 @@ def main() -> None:
             "rates": lambda: rates(bench),
             "memory": lambda: memory(bench),
             "idle": lambda: idle(bench),
+            "endurance": lambda: endurance(bench, options.light_minutes, options.spill_dir),
         }
         try:
             result = {}

@@ -95,7 +95,7 @@ static int sink(char **v)
 {
     int s = open_at(v[2], TYPE), version = TPACKET_V3;
     int64_t nominal = atoll(v[4]), first = 0, last = 0, highest = -1;
-    size_t room = 1 << 23, n = 0, frames = 0, disorder = 0, early = 0, bytes = 0, first_bytes = 0;
+    size_t room = 1 << 24, n = 0, frames = 0, disorder = 0, early = 0, bytes = 0, first_bytes = 0;
     int64_t *error = malloc(room * sizeof *error);
     struct tpacket_req3 ring = {.tp_block_size = BLOCK, .tp_block_nr = BLOCKS, .tp_frame_size = 2048, .tp_frame_nr = BLOCK / 2048 * BLOCKS, .tp_retire_blk_tov = 20};
     struct sockaddr_ll at = {.sll_family = AF_PACKET, .sll_protocol = htons(TYPE), .sll_ifindex = (int)if_nametoindex(v[2])};

@@ -318,7 +318,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--ready-fd", type=int, help="write a line to this descriptor when ready, instead of stdout")
     options = parser.parse_args(arguments)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a link takes six descriptors
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a link takes eight descriptors
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(name)s: %(levelname)s: %(message)s")
     try:
         asyncio.run(run(options))

@@ -32,16 +32,18 @@ class Reason(Enum):
 REASONS = ("delivered", *(reason.value for reason in Reason))
 """How a frame ended, by number; all but the first are drops."""
 LATE_BUCKETS = 200
+CHUNK_BYTES = 256 << 10
+"""Unit in which frames are kept and spilled."""
+CAPTURE_BYTES = 16 << 20
+"""Of the ring between the packet path and the thread that writes a capture file."""
+RING_BLOCK = 1 << 20
+"""Of a receive ring."""
 
 
 class CSegment(c.Structure):
     _fields_ = [(n, c.c_int64) for n in ("t0", "ref", "delay", "slope")] + [
         (n, c.c_uint64) for n in ("byte_time", "loss", "ber", "to_bad", "to_good", "bad_loss", "flags")
     ]
-
-
-class CSpan(c.Structure):
-    _fields_ = [("start", c.c_int64), ("end", c.c_int64)]
 
 
 class CRecord(c.Structure):
@@ -52,7 +54,7 @@ class CRecord(c.Structure):
 
 class CPipeConfig(c.Structure):
     _fields_ = (
-        [(n, c.c_uint32) for n in ("classes", "weighted", "max_frame", "carry", "report", "spare")]
+        [(n, c.c_uint32) for n in ("classes", "weighted", "max_frame", "carry")]
         + [("seed", c.c_uint64)]
         + [(n, c.c_uint64 * MAX_CLASSES) for n in ("limit_bytes", "limit_frames", "quantum")]
     )
@@ -64,22 +66,23 @@ class CCount(c.Structure):
 
 class CPipeStats(c.Structure):
     _fields_ = (
-        [(n, CCount) for n in ("entered", "out", "wait", "fly", "drop")]
+        [(n, CCount * MAX_CLASSES) for n in ("entered", "out", "wait", "drop")]
+        + [("fly", CCount)]
         + [("reason", CCount * len(REASONS))]
-        + [(n, CCount * MAX_CLASSES) for n in ("cls_in", "cls_out", "cls_wait", "cls_drop")]
         + [(n, c.c_uint64) for n in ("corrupted", "stalls", "broken")]
-        + [(n, c.c_int64) for n in ("last_tx_start", "last_tx_end", "last_rx")]
+        + [(n, c.c_int64) for n in ("last_tx", "last_rx")]
     )
 
 
 class CWireConfig(c.Structure):
     _fields_ = [
-        ("in_if", c.c_int32),
-        ("out_if", c.c_int32),
+        ("rx", c.c_int32),
+        ("tx", c.c_int32),
         ("slot_bytes", c.c_uint32),
         ("slots", c.c_uint32),
         ("class_of", c.c_uint8 * 64),
         ("class_default", c.c_uint32),
+        ("ring", c.c_void_p),
     ]
 
 
@@ -91,31 +94,35 @@ class CWireStats(c.Structure):
         + [(n, c.c_uint64) for n in ("ring_drops", "bad_stamps", "clock_steps", "unfinished_sums", "capture_lost")]
         + [(n, c.c_int64) for n in ("now", "offset", "delay")]
         + [("seg", CSegment)]
-        + [(n, c.c_int32) for n in ("known", "paused", "gone", "egress_errno", "capture_errno", "spare")]
+        + [(n, c.c_int32) for n in ("known", "paused", "gone", "egress_errno")]
     )
 
 
-class CStoreStats(c.Structure):
-    _fields_ = [
-        (n, c.c_uint64)
-        for n in ("ram_chunks", "disk_chunks", "peak_ram_chunks", "written", "read", "write_errors", "read_errors")
-    ] + [("last_errno", c.c_int32), ("writing", c.c_int32)]
+class CCapture(c.Structure):
+    _fields_ = (
+        [("ring", c.c_void_p)]
+        + [(n, c.c_uint64) for n in ("written", "drained", "lost")]
+        + [("offset", c.c_int64), ("event", c.c_int32)]
+    )
 
 
 class CEngineStats(c.Structure):
-    _fields_ = [
-        ("store", CStoreStats),
-        ("wakes", c.c_uint64),
-        ("realtime", c.c_int32),
-    ]
+    _fields_ = (
+        [
+            (n, c.c_uint64)
+            for n in ("ram_chunks", "disk_chunks", "peak_ram_chunks", "written", "read", "write_errors", "read_errors")
+        ]
+        + [("last_errno", c.c_int32), ("writing", c.c_int32)]
+        + [("wakes", c.c_uint64)]
+    )
 
 
 _P, _I, _T = c.c_void_p, c.c_int, c.c_int64
 _FUNCTIONS: dict[str, tuple[object, list[object]]] = {
-    "solo_new": (_P, [c.POINTER(CPipeConfig)]),
-    "solo_free": (None, [_P]),
+    "pipe_new": (_P, [c.POINTER(CPipeConfig), _P]),
+    "pipe_free": (None, [_P]),
     "pipe_replace": (_I, [_P, _T, c.POINTER(CSegment), c.c_size_t, _T]),
-    "pipe_deaf": (_I, [_P, _T, c.POINTER(CSpan), c.c_size_t]),
+    "pipe_receiver": (_I, [_P, _T, c.POINTER(CSegment), c.c_size_t]),
     "pipe_push": (None, [_P, _P, c.c_uint32, c.c_uint32, _T, c.c_uint64]),
     "pipe_pop": (c.c_size_t, [_P, _T, c.POINTER(CRecord), c.c_size_t]),
     "pipe_next": (_T, [_P]),
@@ -124,19 +131,21 @@ _FUNCTIONS: dict[str, tuple[object, list[object]]] = {
     "pipe_alarm": (_T, [_P]),
     "pipe_stats": (None, [_P, c.POINTER(CPipeStats)]),
     "pipe_at": (_I, [_P, _T, c.POINTER(CSegment), c.POINTER(_T)]),
-    "engine_open": (_P, [_I, c.c_uint64, c.c_char_p, c.POINTER(_I)]),
-    "engine_close": (None, [_P]),
-    "engine_event_fd": (_I, [_P]),
-    "engine_add": (_I, [_P, c.POINTER(CWireConfig), c.POINTER(CPipeConfig)]),
-    "engine_remove": (_I, [_P, _I]),
-    "engine_fail": (_I, [_P, _I]),
-    "engine_timeline": (_I, [_P, _I, _T, c.POINTER(CSegment), c.c_size_t, _T]),
-    "engine_deaf": (_I, [_P, _I, _T, c.POINTER(CSpan), c.c_size_t]),
-    "engine_set_now": (_I, [_P, _I, _T]),
-    "engine_pause": (_I, [_P, _I, _I]),
-    "engine_stats": (_I, [_P, c.POINTER(c.c_int32), c.c_size_t, c.POINTER(CWireStats), c.POINTER(CEngineStats)]),
-    "engine_capture": (_I, [_P, _I, _I, _T, c.c_char_p, c.c_char_p]),
-    "engine_capture_stop": (_I, [_P, _I]),
+    "engine_new": (_P, [c.c_uint64, _I, _I]),
+    "engine_run": (None, [_P]),
+    "store_run": (None, [_P]),
+    "engine_stop": (None, [_P]),
+    "engine_free": (None, [_P]),
+    "engine_stats": (None, [_P, c.POINTER(CEngineStats)]),
+    "dir_add": (_P, [_P, c.POINTER(CWireConfig), c.POINTER(CPipeConfig)]),
+    "dir_remove": (None, [_P]),
+    "dir_fail": (None, [_P]),
+    "dir_timeline": (_I, [_P, _T, c.POINTER(CSegment), c.c_size_t, _T]),
+    "dir_receiver": (_I, [_P, _T, c.POINTER(CSegment), c.c_size_t]),
+    "dir_clock": (None, [_P, _T, _I]),
+    "dir_stats": (None, [_P, c.POINTER(CWireStats)]),
+    "dir_capture": (None, [_P, _P]),
+    "capture_drained": (c.c_uint64, [_P, c.c_uint64]),
 }
 
 
@@ -147,16 +156,17 @@ def core() -> c.CDLL:
     Raises:
         EnvironmentLacksError: when it has not been built.
     """
+    build = "python setup.py build_ext --inplace, or pip install -e ."
     spec = find_spec("marsnet.links._core")
     if spec is None or spec.origin is None:
-        raise EnvironmentLacksError("the compiled core of the delay line is missing", fix="pip install -e .")
-    library = c.CDLL(spec.origin)
+        raise EnvironmentLacksError("the compiled core of the delay line is missing", fix=build)
+    library = c.CDLL(spec.origin, use_errno=True)
     for name, (result, arguments) in _FUNCTIONS.items():
-        function = getattr(library, name, None)
-        if function is None:
+        if not hasattr(library, name):
             raise EnvironmentLacksError(
-                "the compiled core of the delay line is older than this source", fix="pip install -e ."
+                f"the compiled core of the delay line is of another version: no {name}", fix=build
             )
+        function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
     return library
 

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from marsnet.errors import InputError
 from marsnet.links.config import QUANTUM, DirectionConfig, whole
 from marsnet.links.feed import TimelineFeed
-from marsnet.links.native import REASONS, CPipeConfig, CPipeStats, CRecord, CSegment, CSpan, Reason, core
-from marsnet.links.segment import ALWAYS, NEVER, RawSegment, Segment
+from marsnet.links.native import REASONS, CPipeConfig, CPipeStats, CRecord, CSegment, Reason, core
+from marsnet.links.segment import ALWAYS, NEVER, UP, RawSegment, Segment
 
 _BY_NUMBER: tuple[Reason | None, ...] = (None, *Reason)
 _BATCH = 256
@@ -207,7 +207,6 @@ def pipe_config(config: DirectionConfig, *, carry: bool) -> CPipeConfig:
         weighted=config.scheduler == "weighted",
         max_frame=config.max_frame,
         carry=carry,
-        report=not carry,
         seed=config.seed,
     )
     for index, item in enumerate(config.classes):
@@ -222,9 +221,12 @@ def segment_array(segments: list[RawSegment]) -> c.Array[CSegment]:
     return (CSegment * len(segments))(*(CSegment(*segment) for segment in segments))
 
 
-def span_array(intervals: list[tuple[int, int]]) -> c.Array[CSpan]:
-    """Intervals as the core reads them."""
-    return (CSpan * len(intervals))(*(CSpan(*interval) for interval in intervals))
+def receiver_array(from_ns: int, intervals: list[tuple[int, int]]) -> c.Array[CSegment]:
+    """The receiver's timeline from an instant on, as the core reads it: up but in the intervals."""
+    steps = [(from_ns, UP)]
+    for start, end in intervals:
+        steps += [(start, 0), (end, UP)]
+    return (CSegment * len(steps))(*(CSegment(t0=time_ns, flags=up) for time_ns, up in steps))
 
 
 def stats_from(raw: CPipeStats, classes: int) -> PipelineStats:
@@ -233,18 +235,21 @@ def stats_from(raw: CPipeStats, classes: int) -> PipelineStats:
     def pair(count: Any) -> tuple[int, int]:
         return (count.frames, count.bytes)
 
+    def total(counts: Any) -> tuple[int, int]:
+        return (sum(n.frames for n in counts), sum(n.bytes for n in counts))
+
     return PipelineStats(
-        entered=pair(raw.entered),
-        delivered=pair(raw.out),
-        queued=pair(raw.wait),
+        entered=total(raw.entered),
+        delivered=total(raw.out),
+        queued=total(raw.wait),
         in_flight=pair(raw.fly),
         dropped={name: pair(raw.reason[i]) for i, name in enumerate(REASONS) if raw.reason[i].frames},
         classes=tuple(
             {
-                "entered": pair(raw.cls_in[i]),
-                "delivered": pair(raw.cls_out[i]),
-                "queued": pair(raw.cls_wait[i]),
-                "dropped": pair(raw.cls_drop[i]),
+                "entered": pair(raw.entered[i]),
+                "delivered": pair(raw.out[i]),
+                "queued": pair(raw.wait[i]),
+                "dropped": pair(raw.drop[i]),
             }
             for i in range(classes)
         ),
@@ -260,10 +265,10 @@ class Pipeline(PhysicsPipeline):
     def __init__(self, config: DirectionConfig, window: int = 1024) -> None:
         super().__init__(config, window)
         self._core = core()
-        self._pipe = self._core.solo_new(c.byref(pipe_config(config, carry=False)))
+        self._pipe = self._core.pipe_new(c.byref(pipe_config(config, carry=False)), None)
         if not self._pipe:
             raise MemoryError
-        weakref.finalize(self, self._core.solo_free, self._pipe)
+        weakref.finalize(self, self._core.pipe_free, self._pipe)
         self._handles: dict[int, Any] = {}
         self._next_id = 0
         self._records = (CRecord * _BATCH)()
@@ -331,14 +336,15 @@ class Pipeline(PhysicsPipeline):
         if not self._core.pipe_at(self._pipe, now_ns, c.byref(segment), c.byref(delay)):
             return None
         self._core.pipe_stats(self._pipe, c.byref(raw))
-        return Truth(delay.value, segment.slope / 2**62, known(raw.last_tx_start), known(raw.last_rx))
+        return Truth(delay.value, segment.slope / 2**62, known(raw.last_tx), known(raw.last_rx))
 
     def _replace(self, from_ns: int, segments: list[RawSegment], horizon_ns: int) -> None:
         if self._core.pipe_replace(self._pipe, from_ns, segment_array(segments), len(segments), horizon_ns):
             raise MemoryError
 
     def _deafen(self, from_ns: int, intervals: list[tuple[int, int]]) -> None:
-        if self._core.pipe_deaf(self._pipe, from_ns, span_array(intervals), len(intervals)):
+        steps = receiver_array(from_ns, intervals)
+        if self._core.pipe_receiver(self._pipe, from_ns, steps, len(steps)):
             raise MemoryError
 
     def _push(self, length: int, cls: int, now_ns: int, handle: Any) -> None:

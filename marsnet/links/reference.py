@@ -74,7 +74,7 @@ class ReferencePipeline(PhysicsPipeline):
 
     def _deafen(self, from_ns: int, intervals: list[tuple[int, int]]) -> None:
         kept = [(start, min(end, from_ns)) for start, end in self._deaf if start < from_ns]
-        self._deaf = kept + intervals
+        self._deaf = kept + [(max(start, from_ns), end) for start, end in intervals if end > from_ns]
 
     def _push(self, length: int, cls: int, now_ns: int, handle: Any) -> None:
         self._arrival = now = max(now_ns, self._arrival)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +26,8 @@ from marsnet.worlds.spec import EmulatedOptions, Outcome, Progress, RunSpec
 from marsnet.worlds.virtual import run_virtual
 
 World = Literal["emulated", "virtual"]
+_PACKAGES = ("numpy", "skyfield", "pyerfa", "cbor2", "cryptography")
+"""Those that what comes out of a run depends on."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -214,8 +218,10 @@ def perform(
     judgement = judge(spec, outcome)
     content = verdict(spec, outcome, judgement, spec.folder / REPORT)
     content["machine"] = (
-        f"{platform.system()} {platform.release()} {platform.machine()}, Python {platform.python_version()}"
+        f"{platform.system()} {platform.release()} {platform.machine()}, {os.cpu_count()} processors, "
+        f"Python {platform.python_version()}"
     )
+    content["packages"] = {name: metadata.version(name) for name in _PACKAGES}
     return Run(spec, outcome, judgement, content)
 
 

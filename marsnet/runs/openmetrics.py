@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from marsnet.dtn.node.ledger import Record, Step
 from marsnet.dtn.node.metrics import LATENCY_BUCKETS
 from marsnet.plan.types import Contact
 from marsnet.runs.judge import Judgement
+from marsnet.runs.stays import stays
 from marsnet.worlds.availability import real_contacts
 from marsnet.worlds.spec import Outcome, RunSpec
 
@@ -131,31 +132,18 @@ def _bundles(text: _Text, steps: Values, records: Iterable[Record], classes: Map
         text.series("marsnet_bundles_total", labels, _counted(times, steps))
 
 
-def _stays(records: Iterable[Record]) -> Iterator[tuple[str, str, str, float, float]]:
-    """Every stay of a bundle in a store: node, bundle, the neighbour that took it (or nothing), begin and end."""
-    since: dict[tuple[str, str], float] = {}
-    for record in sorted(records, key=lambda r: r.time):
-        place = record.node, record.bundle
-        if record.step in {Step.ACCEPTED, Step.RECEIVED}:
-            since.setdefault(place, record.time)
-        elif record.step in {Step.FORWARDED, Step.DELIVERED, Step.EXPIRED, Step.DROPPED} and place in since:
-            yield *place, str(record.details.get("peer", "")), since.pop(place), record.time
-    for (node, bundle), begin in since.items():
-        yield node, bundle, "", begin, math.inf
-
-
 def _stores(text: _Text, steps: Values, records: Iterable[Record], judgement: Judgement) -> None:
     bundles: dict[Labels, list[tuple[float, float]]] = defaultdict(list)
     octets: dict[Labels, list[tuple[float, float]]] = defaultdict(list)
     queues: dict[Labels, list[tuple[float, float]]] = defaultdict(list)
-    for node, bundle, neighbour, begin, end in _stays(records):
-        life = judgement.lives.get(bundle)
+    for stay in stays(records):
+        life = judgement.lives.get(stay.bundle)
         if life is None:
             continue
-        at: Labels = (("node", node),)
-        queue: Labels = (*at, ("neighbour", neighbour), ("class", life.service_class))
+        at: Labels = (("node", stay.node),)
+        queue: Labels = (*at, ("neighbour", stay.neighbour), ("class", life.service_class))
         for kind, labels, amount in ((bundles, at, 1.0), (octets, at, float(life.size)), (queues, queue, 1.0)):
-            kind[labels] += [(begin, amount), (end, -amount)]
+            kind[labels] += [(stay.begin, amount), (stay.end, -amount)]
     for name, help_text, unit, kind in (
         ("marsnet_store_bundles", "Bundles in the store.", "", bundles),
         ("marsnet_store_bytes", "Payload of bundles in the store.", "bytes", octets),

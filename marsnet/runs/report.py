@@ -4,52 +4,49 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
-
-from marsnet.dtn.node.ledger import Record, Step
+from marsnet.runs import report_figures as figures
 from marsnet.runs.findings import excess
 from marsnet.runs.judge import Judgement
-from marsnet.runs.lives import Life
+from marsnet.runs.page import COLOURS, figure, head, mark, seconds, section, table, warning, write_page
+from marsnet.runs.stays import Halt, allowed, deaths, longest_wait
 from marsnet.units import format_duration, format_size
-from marsnet.worlds.availability import real_contacts
 from marsnet.worlds.spec import Outcome, RunSpec
 
-_COLOURS = {"critical": "#c0392b", "expedited": "#e08e0b", "normal": "#2471a3", "bulk": "#7f8c8d"}
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;margin:0 auto;max-width:1180px;padding:24px;color:#1b2631;background:#fff}
-h1{margin:0 0 4px}h2{margin:36px 0 8px;border-bottom:1px solid #d5d8dc;padding-bottom:4px}
-table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:5px 10px;border-bottom:1px solid #eaecee}
-th{background:#f4f6f7}.pass{color:#1e8449;font-weight:600}.fail{color:#c0392b;font-weight:600}
-.badge{display:inline-block;padding:6px 18px;border-radius:6px;color:#fff;font-size:20px;font-weight:700}
-.sub{color:#566573}.warn{background:#fef5e7;border-left:4px solid #e08e0b;padding:8px 12px;margin:8px 0}
-"""
+_LISTED = 100
+"""Bundles that a table lists."""
+_SLOWEST = 3
+"""Bundles of each class that are listed although no requirement calls them late."""
 
 
 def write_report(path: Path, spec: RunSpec, outcome: Outcome, judgement: Judgement, verdict: dict[str, Any]) -> None:
     """Write the report of a run."""
     parts = [
         _head(spec, verdict),
-        _section("Requirements", _requirements(judgement)),
-        _section("Classes of service", _classes(judgement)),
-        _section("Contacts and what they carried", _figure(_gantt(spec, outcome))),
-        _section("Latency beyond light time", _figure(_latency(judgement))),
-        _section("Bundles in store", _figure(_storage(outcome.records, list(spec.topology.nodes)))),
-        _section("Late and lost", _late(judgement)),
-        _section("Links", _links(outcome)),
-        _section("Fidelity", _fidelity(spec, outcome)),
-        _section("What was run", _provenance(spec, verdict)),
+        *map(warning, verdict["invalid"]),
+        section("Requirements", _requirements(judgement)),
+        section("Classes of service", _classes(judgement)),
+        section("Contacts and what they carried", figure(figures.contacts_and_traffic(spec, outcome, judgement))),
+        section(
+            "Latency against light time",
+            figure(figures.latency_against_light(judgement)),
+            figure(figures.latency_beyond_light(judgement, _allowed(spec, judgement))),
+        ),
+        section(
+            "Queues and storage",
+            figure(figures.queues(spec, outcome, judgement)),
+            figure(figures.stores(spec, outcome, judgement)),
+        ),
+        section("Lost and late", _deaths(outcome, judgement), _late(spec, judgement)),
+        section("Links", _links(outcome, judgement)),
+        section("Fidelity", _fidelity(spec, outcome)),
+        section("What was run", _provenance(spec, verdict), _traffic(spec), _faults(spec)),
     ]
-    path.write_text(
-        "<!doctype html><html lang=en><head><meta charset=utf-8>"
-        f"<title>{html.escape(spec.scenario.name)}: {_word(verdict)}</title><style>{_STYLE}</style>"
-        f"<script>{get_plotlyjs()}</script></head><body>{''.join(parts)}</body></html>",
-        encoding="utf-8",
-    )
+    write_page(path, f"{spec.scenario.name}: {_word(verdict)}", parts)
 
 
 def _word(verdict: dict[str, Any]) -> str:
@@ -58,186 +55,116 @@ def _word(verdict: dict[str, Any]) -> str:
     return "passed" if verdict["passed"] else "failed"
 
 
-def _section(title: str, body: str) -> str:
-    return f"<h2>{title}</h2>{body}"
-
-
-def _figure(figure: go.Figure) -> str:
-    figure.update_layout(margin={"l": 120, "r": 20, "t": 20, "b": 45}, template="plotly_white", font={"size": 13})
-    return str(figure.to_html(full_html=False, include_plotlyjs=False))
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"
-
-
 def _head(spec: RunSpec, verdict: dict[str, Any]) -> str:
-    colour = {"passed": "#1e8449", "failed": "#c0392b", "invalid": "#e08e0b"}[_word(verdict)]
-    doubts = "".join(f"<div class=warn>{html.escape(reason)}</div>" for reason in verdict["invalid"])
-    return (
-        f"<h1>{html.escape(spec.scenario.name)} <span class=badge style='background:{colour}'>"
-        f"{_word(verdict).upper()}</span></h1><div class=sub>{html.escape(spec.scenario.description)} "
-        f"{format_duration(verdict['elapsed'])} of mission time from {spec.plan.epoch} in "
-        f"{format_duration(verdict['wall'])}, {html.escape(str(verdict['world']))} world.</div>{doubts}"
+    word = _word(verdict)
+    colour = {"passed": "#1e8449", "failed": "#c0392b", "invalid": "#e08e0b"}[word]
+    return head(
+        spec.scenario.name,
+        word.upper(),
+        colour,
+        f"{html.escape(spec.scenario.description)} {format_duration(verdict['elapsed'])} of mission time from "
+        f"{spec.plan.epoch} in {format_duration(verdict['wall'])}, {html.escape(str(verdict['world']))} world.",
     )
 
 
 def _requirements(judgement: Judgement) -> str:
-    return _table(
+    rows = ((html.escape(f.name), html.escape(f.measured), html.escape(f.required)) for f in judgement.findings)
+    marks = (mark(finding.passed) for finding in judgement.findings)
+    return table(
         ("requirement", "measured", "required", "verdict"),
-        (
-            (
-                html.escape(f.name),
-                html.escape(f.measured),
-                html.escape(f.required),
-                "<span class=pass>pass</span>" if f.passed else "<span class=fail>FAIL</span>",
-            )
-            for f in judgement.findings
-        ),
+        ((*row, passed) for row, passed in zip(rows, marks, strict=True)),
     )
 
 
-def _time(seconds: float) -> str:
-    return format_duration(seconds) if math.isfinite(seconds) else "-"
-
-
 def _classes(judgement: Judgement) -> str:
-    return _table(
+    return table(
         ("class", "accepted", "delivered", "volume", "beyond light time: median", "95th", "99th"),
         (
-            (c.service_class, str(c.accepted), str(c.delivered), format_size(c.volume), *map(_time, c.excess))
+            (c.service_class, str(c.accepted), str(c.delivered), format_size(c.volume), *map(seconds, c.excess))
             for c in judgement.classes
         ),
     )
 
 
-def _gantt(spec: RunSpec, outcome: Outcome) -> go.Figure:
-    """Contacts as bars, one row a direction; each bundle that crossed is a tick in its class's colour."""
-    figure = go.Figure()
-    rows = {f"{s} → {t}": (s, t) for s, t in spec.plan.pairs()}
-    end = min(outcome.elapsed, spec.plan.end)
-    up = real_contacts(spec.plan, outcome.incidents)
-    for name, pair in rows.items():
-        bars = [c for c in up if (c.source, c.target) == pair and c.start < end]
-        figure.add_bar(
-            y=[name] * len(bars),
-            x=[(min(c.end, end) - c.start) / 3600 for c in bars],
-            base=[c.start / 3600 for c in bars],
-            orientation="h",
-            marker_color="#d6eaf8",
-            showlegend=False,
-            hovertemplate="%{base:.3f} h, %{x:.3f} h long<extra>" + name + "</extra>",
-        )
-    classes = {r.bundle: r.details["class"] for r in outcome.records if r.step == Step.ACCEPTED}
-    for service_class, colour in _COLOURS.items():
-        hops = [
-            r
-            for r in outcome.records
-            if r.step == Step.RECEIVED and classes.get(r.bundle) == service_class and r.details.get("peer")
-        ]
-        figure.add_scattergl(
-            x=[r.time / 3600 for r in hops],
-            y=[f"{r.details['peer']} → {r.node}" for r in hops],
-            mode="markers",
-            marker={"symbol": "line-ns-open", "size": 9, "color": colour},
-            name=service_class,
-        )
-    for incident in outcome.incidents:
-        figure.add_vrect(
-            x0=incident.start / 3600,
-            x1=incident.end / 3600,
-            fillcolor="#c0392b",
-            opacity=0.08,
-            line_width=0,
-            annotation_text=f"{incident.subject}: {incident.kind.replace('_', ' ')}",
-        )
-    figure.update_layout(height=120 + 24 * len(rows), barmode="overlay", legend={"orientation": "h", "y": 1.05})
-    figure.update_xaxes(title="hours since the start", range=[0, end / 3600])
-    figure.update_yaxes(autorange="reversed")
-    return figure
+def _allowed(spec: RunSpec, judgement: Judgement) -> dict[str, float]:
+    """The strictest limit beyond light time of each class."""
+    found: dict[str, float] = {}
+    for life in judgement.lives.values():
+        limit = allowed(life, spec.scenario.requirements)
+        found[life.service_class] = min(limit, found.get(life.service_class, math.inf))
+    return found
 
 
-def _latency(judgement: Judgement) -> go.Figure:
-    """Cumulative share of bundles by latency beyond light time, one line a class."""
-    figure = go.Figure()
-    for service_class, colour in _COLOURS.items():
-        chosen = [life for life in judgement.lives.values() if life.service_class == service_class]
-        late = sorted(max(excess(life, judgement.light), 0.01) for life in chosen if life.delivered is not None)
-        if late:
-            figure.add_scatter(
-                x=late,
-                y=[100 * (i + 1) / len(chosen) for i in range(len(late))],
-                mode="lines",
-                line={"color": colour, "shape": "hv"},
-                name=service_class,
-            )
-    figure.update_layout(height=380)
-    figure.update_xaxes(type="log", title="seconds beyond light time")
-    figure.update_yaxes(title="% of accepted bundles", range=[0, 101])
-    return figure
+def _deaths(outcome: Outcome, judgement: Judgement) -> str:
+    """What was not delivered: how many where and why, and each with its way."""
+    halts = deaths(judgement.lives, outcome.records)
+    body = f"<p>{len(halts)} of {len(judgement.lives)} accepted bundles were not delivered.</p>"
+    if not halts:
+        return body
+    places = Counter((halt.node, halt.reason, halt.life.service_class) for halt in halts)
+    body += table(
+        ("where", "what became of them", "class", "bundles"),
+        ((*map(html.escape, place), str(count)) for place, count in places.most_common(_LISTED)),
+    )
+    return body + "<p></p>" + _halts(judgement, halts[:_LISTED], "where and when") + _more(len(halts))
 
 
-def _storage(records: list[Record], nodes: list[str]) -> go.Figure:
-    """Bytes in each node's store over time, as the ledger tells."""
-    sizes = {r.bundle: int(r.details["size"]) for r in records if r.step == Step.ACCEPTED}
-    figure = go.Figure()
-    for node in nodes:
-        held, times, values = 0, [0.0], [0.0]
-        for record in sorted((r for r in records if r.node == node), key=lambda r: r.time):
-            if record.step in {Step.ACCEPTED, Step.RECEIVED}:
-                held += sizes.get(record.bundle, 0)
-            elif record.step in {Step.FORWARDED, Step.DELIVERED, Step.EXPIRED, Step.DROPPED}:
-                held -= sizes.get(record.bundle, 0)
-            times.append(record.time / 3600)
-            values.append(held / 1e6)
-        figure.add_scattergl(x=times, y=values, mode="lines", line={"shape": "hv"}, name=node)
-    figure.update_layout(height=360)
-    figure.update_xaxes(title="hours since the start")
-    figure.update_yaxes(title="MB")
-    return figure
+def _late(spec: RunSpec, judgement: Judgement) -> str:
+    """What came later than a requirement allows, else the slowest of each class, and where it waited."""
+    everyone = judgement.lives.values()
+    late = [
+        life
+        for life in everyone
+        if life.delivered is not None and excess(life, judgement.light) > allowed(life, spec.scenario.requirements)
+    ]
+    told = f"<p>{len(late)} bundles came later than a requirement allows its class or flow."
+    for name in COLOURS:
+        arrived = [x for x in everyone if x.service_class == name and x.delivered is not None and x not in late]
+        if not any(life.service_class == name for life in late):
+            late += sorted(arrived, key=lambda x: -excess(x, judgement.light))[:_SLOWEST]
+    late.sort(key=lambda life: -excess(life, judgement.light))
+    told += f" The slowest of the other classes, {_SLOWEST} each, are listed with them.</p>"
+    halts = [longest_wait(life, spec.plan) for life in late[:_LISTED]]
+    return told + _halts(judgement, halts, "where it waited longest") + _more(len(late))
 
 
-def _late(judgement: Judgement) -> str:
-    """The bundles that were not delivered, and the latest of each class with the stores they waited in."""
-    missing = [life for life in judgement.lives.values() if life.delivered is None]
-    body = f"<p>{len(missing)} of {len(judgement.lives)} accepted bundles were not delivered.</p>"
-    rows: list[Life] = missing[:50]
-    for service_class in _COLOURS:
-        arrived = [x for x in judgement.lives.values() if x.service_class == service_class and x.delivered is not None]
-        rows += sorted(arrived, key=lambda x: -excess(x, judgement.light))[:3]
-    return body + _table(
-        ("bundle", "flow", "fate", "created", "latency", "way (hours at which each store took it)"),
+def _more(count: int) -> str:
+    return f"<p>{count - _LISTED} more are in ledger.jsonl.</p>" if count > _LISTED else ""
+
+
+def _halts(judgement: Judgement, halts: Iterable[Halt], where: str) -> str:
+    return table(
+        ("bundle", "flow", "created", where, "latency", "beyond light", "way (hours at which each store took it)"),
         (
             (
-                html.escape(life.bundle),
-                html.escape(life.flow),
-                life.fate + (f" in {', '.join(life.holders)}" if life.fate == "stored" else ""),
-                f"{life.created / 3600:.3f} h",
-                _time(life.delivered - life.created) if life.delivered is not None else "-",
-                html.escape(" → ".join(f"{node} {time / 3600:.3f}" for node, time in life.hops)),
+                html.escape(halt.life.bundle),
+                html.escape(f"{halt.life.flow} ({halt.life.service_class})"),
+                f"{halt.life.created / 3600:.3f} h",
+                html.escape(
+                    f"{halt.node}, {halt.time / 3600:.3f} h: {halt.reason}"
+                    + (f", {format_duration(halt.waited)}" if halt.waited else "")
+                ),
+                "-" if halt.life.delivered is None else format_duration(halt.life.delivered - halt.life.created),
+                seconds(excess(halt.life, judgement.light)),
+                html.escape(" → ".join(f"{node} {time / 3600:.3f}" for node, time in halt.life.hops)),
             )
-            for life in rows
+            for halt in halts
         ),
     )
 
 
-def _links(outcome: Outcome) -> str:
-    return _table(
-        ("direction", "frames in", "delivered", "queued", "in flight", "dropped", "unaccounted"),
-        (
-            (
-                html.escape(f"{f.source} → {f.target}"),
-                str(f.entered),
-                str(f.delivered),
-                str(f.queued),
-                str(f.in_flight),
-                html.escape(", ".join(f"{n} {reason}" for reason, n in f.dropped.items() if n) or "0"),
-                str(f.unaccounted),
-            )
-            for f in outcome.frames
-        ),
+def _links(outcome: Outcome, judgement: Judgement) -> str:
+    carried = figures.carried(outcome.records, judgement.lives)
+    rows = []
+    for f in outcome.frames:
+        bundles, octets = carried.get((f.source, f.target), (0, 0))
+        dropped = ", ".join(f"{n} {reason}" for reason, n in f.dropped.items() if n) or "0"
+        name = html.escape(f"{f.source} → {f.target}")
+        frames = (str(n) for n in (f.entered, f.delivered, f.queued, f.in_flight))
+        rows.append((name, str(bundles), format_size(octets), *frames, html.escape(dropped), str(f.unaccounted)))
+    return table(
+        ("direction", "bundles", "payload", "frames in", "delivered", "queued", "in flight", "dropped", "unaccounted"),
+        rows,
     )
 
 
@@ -249,19 +176,37 @@ def _fidelity(spec: RunSpec, outcome: Outcome) -> str:
     ]
     if not rows:
         return "<p>The virtual world computes every instant exactly: there is nothing to be late for.</p>"
-    return _table(("figure (host seconds, or a count)", "measured", "budget"), rows)
+    return table(("figure (host seconds, or a count)", "measured", "budget"), rows)
 
 
 def _provenance(spec: RunSpec, verdict: dict[str, Any]) -> str:
     rows = [
         ("scenario", html.escape(spec.scenario.name)),
-        ("topology", html.escape(spec.topology.name)),
+        ("topology", html.escape(f"{spec.topology.name}: {', '.join(spec.topology.nodes)}")),
         ("start", spec.plan.epoch),
         ("world", html.escape(str(verdict["world"]))),
         ("rate", str(verdict["rate"] or "virtual time")),
         ("seed", str(spec.seed)),
         ("marsnet", html.escape(verdict["version"])),
         ("machine", html.escape(str(verdict.get("machine", "")))),
+        ("packages", html.escape(", ".join(f"{n} {v}" for n, v in verdict.get("packages", {}).items()))),
         ("ledger", f"<code>{verdict['ledger_hash']}</code>"),
     ]
-    return _table(("what", "value"), rows)
+    return table(("what", "value"), rows)
+
+
+def _traffic(spec: RunSpec) -> str:
+    rows = (
+        (flow.name, f"{flow.source} → {flow.destination}", str(flow.service_class)) for flow in spec.scenario.traffic
+    )
+    return "<p></p>" + table(("flow", "from and to", "class"), (tuple(map(html.escape, row)) for row in rows))
+
+
+def _faults(spec: RunSpec) -> str:
+    if not spec.incidents:
+        return "<p>No faults.</p>"
+    rows = (
+        (html.escape(i.kind), html.escape(i.subject), format_duration(i.start), format_duration(i.end))
+        for i in spec.incidents[:_LISTED]
+    )
+    return "<p></p>" + table(("fault", "of", "from", "to"), rows) + _more(len(spec.incidents))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from marsnet.clock import MissionClock
-from marsnet.dtn.node.config import FlowConfig, NeighbourConfig
+from marsnet.dtn.node.config import DEFAULT_PORTS, Address, FlowConfig, NeighbourConfig
 from marsnet.errors import InputError, RunInvalidError
 from marsnet.links.client import DelayLineClient
 from marsnet.links.planned import line_ns
@@ -161,12 +161,12 @@ def _write_configs(spec: RunSpec, lab: Lab, *, reports: bool) -> None:
                     for other, neighbour in config.neighbours.items()
                 },
                 "flows": flows,
-                "bind": lab.address(name),
+                "listen": {"ltp": Address(lab.address(name), DEFAULT_PORTS["ltp"])},
                 "state": Path(STATE),
                 # A scenario kills processes, not the host; waiting for its disk would cost seconds of mission time.
                 "durability": "process",
                 "reports": config.reports.model_copy(update={"enabled": config.reports.enabled or reports}),
-                "metrics": (lab.mgmt(name), lab_spec.NODE_METRICS_PORT),
+                "metrics": Address(lab.mgmt(name), lab_spec.NODE_METRICS_PORT),
             }
         )
         (folder / "node.json").write_text(addressed.model_dump_json(indent=1), encoding="utf-8")

@@ -10,6 +10,7 @@ from typing import Any
 
 from marsnet.dtn.bpv7 import decode_from
 from marsnet.dtn.node.conditions import Conditions
+from marsnet.dtn.node.identity import name_of
 from marsnet.dtn.node.ledger import read_ledgers
 from marsnet.dtn.store import BundleState, BundleStore, StoreError
 from marsnet.units import format_duration
@@ -195,7 +196,7 @@ def _holdings(folder: Any) -> list[str]:
         return []
     store = BundleStore(folder)
     try:
-        return [str(decode_from(store.load(r.key), 0)[0].id) for r in store.iterate(*BundleState)]
+        return [name_of(decode_from(store.load(r.key), 0)[0]) for r in store.iterate(*BundleState)]
     except StoreError as error:
         raise StoreError(f"{folder}: {error}") from error
     finally:

@@ -12,6 +12,7 @@ from marsnet.dtn.node.config import (
     ClockConfig,
     FileConfig,
     FlowConfig,
+    LtpOptions,
     NeighbourConfig,
     NodeConfig,
     ReceiverConfig,
@@ -24,6 +25,9 @@ from marsnet.model.traffic import Flow, read_trace
 from marsnet.worlds.spec import ETHERNET_UDP_OVERHEAD, IP_UDP_OVERHEAD, RunSpec, mission_time
 
 _SINK = 1
+_MARGIN = 10.0
+"""Mission seconds that an answer may be late. So much of it, because a process that is late by 50 ms is late by 10 s of
+mission time at rate 200: up to there nodes wait for the same instants in every world."""
 _FIRST_SERVICE = 100
 """Flows that answer, put a file together, or belong to a tenant have endpoints of their own, from this number on."""
 
@@ -56,7 +60,7 @@ def node_configs(
             name=name,
             number=node.number,
             numbers=numbers,
-            clock=clock,
+            clock=clock or "wait",
             plan=Path("plan.json"),
             neighbours=neighbours,
             quota=round(node.storage),
@@ -64,6 +68,7 @@ def node_configs(
             hiccup=hiccup,
             ahead=ahead,
             overhead=ETHERNET_UDP_OVERHEAD,
+            ltp=LtpOptions(timer_margin=_MARGIN),
             flows=flows,
             receivers=apps,
         )

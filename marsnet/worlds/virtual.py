@@ -13,10 +13,12 @@ from marsnet.dtn.bpv7 import ServiceClass, decode_from
 from marsnet.dtn.node.agent import BundleAgent
 from marsnet.dtn.node.conditions import Conditions
 from marsnet.dtn.node.config import ClockConfig, NodeConfig
+from marsnet.dtn.node.identity import name_of
 from marsnet.dtn.node.ledger import MemoryLedger, Step
 from marsnet.dtn.node.metrics import NodeMetrics
 from marsnet.dtn.node.runner import NodeRunner
-from marsnet.dtn.store import BundleState, BundleStore
+from marsnet.dtn.node.storage import open_store
+from marsnet.dtn.store import BundleState
 from marsnet.links.pipeline import Pipeline
 from marsnet.units import format_duration
 from marsnet.worlds.channels import Channel, channels, starting
@@ -116,7 +118,7 @@ class _Site:
 
     def __init__(self, config: NodeConfig, spec: RunSpec, ledger: MemoryLedger, loop: VirtualLoop) -> None:
         self.config, self._spec, self._ledger, self._loop = config, spec, ledger, loop
-        self.store = BundleStore(None, quota_bytes=config.quota)
+        self.store = open_store(config, None)
         self.metrics = NodeMetrics(config.name)
         self.out: dict[str, _Direction] = {}
         self.inbound: list[_Direction] = []
@@ -177,7 +179,7 @@ class _Site:
 
     def holdings(self) -> list[str]:
         """Ids of the bundles in the store."""
-        return [str(decode_from(self.store.load(record.key), 0)[0].id) for record in self.store.iterate(*BundleState)]
+        return [name_of(decode_from(self.store.load(record.key), 0)[0]) for record in self.store.iterate(*BundleState)]
 
 
 class _Stage:

@@ -73,7 +73,10 @@ def for_labs() -> list[Package]:
 
 def for_tests() -> list[Package]:
     """What the tests need beside `for_labs`."""
-    return [Package("tshark", "an independent reader of the wire formats", _command("tshark"))]
+    return [
+        Package("tshark", "an independent reader of the wire formats", _command("tshark")),
+        Package("chromium", "a browser that looks at reports", _command("chromium")),
+    ]
 
 
 def missing(packages: Sequence[Package]) -> list[Package]:

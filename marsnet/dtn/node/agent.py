@@ -51,6 +51,9 @@ class BundleAgent:
 
     The caller feeds `receive` and `advance` with mission time, sends what `take_datagrams` returns and calls `advance`
     again at `next_deadline`.
+
+    Attributes:
+        clock_steps: how often the mission clock went back.
     """
 
     def __init__(
@@ -78,12 +81,16 @@ class BundleAgent:
             layers: convergence layers besides LTP, for the neighbours whose configuration names them.
             folder: where applications put files.
         """
+        config = config.model_copy(update={"numbers": {**plan.nodes, **config.known_numbers()}})
         self.skew = Skew()
         self.tamperer = Tamperer(f"{config.seed}/{config.name}/tampering")
         ledger = TrueTimeLedger(ledger, self.skew)
         self.config, self.store, self.ledger, self.metrics = config, store, ledger, metrics
-        if config.clock is None:
-            raise InputError(f"node {config.name!r} has no mission clock", remedy="give 'clock'")
+        self.clock_steps, self._last = 0, now
+        if isinstance(config.clock, str):
+            raise InputError(
+                f"the clock {config.clock!r} of node {config.name!r} is not set", remedy="give its numbers"
+            )
         self.clock = MissionClock(config.clock.epoch, config.clock.rate, config.clock.origin)
         boots = store.reserve("node", "boots")
         store.commit()
@@ -97,6 +104,7 @@ class BundleAgent:
         self.receivers = Receivers(config.receivers, folder)
         self.flows: list[Source] = [self._source(flow, now) for flow in config.flows]
         self._recover(now, frozenset(delivered))
+        self.forwarder.begin(now)
         metrics.watch(self)
 
     def receive(self, peer: str | None, datagram: bytes, now: float) -> None:
@@ -126,7 +134,13 @@ class BundleAgent:
         return min((c for c in candidates if c is not None), default=None)
 
     def advance(self, now: float) -> None:
-        """Do what is due by `now`: traffic, expiry, contacts, timers; then commit, acknowledge, route and send."""
+        """Do what is due by `now`: traffic, expiry, contacts, timers; then commit, acknowledge, route and send.
+
+        A `now` before the last one is a clock that was set back. Nothing that was done is undone by it.
+        """
+        if now < self._last:
+            self.clock_steps += 1
+        self._last = now
         for act in (self._generate, self.keeper.expire, self.forwarder.advance, *(x.advance for x in self.layers)):
             self._unless_full(act, now)
         while True:
@@ -315,10 +329,15 @@ class BundleAgent:
                     forwarder.on_returned(leg, now, refused=refused)
                     if not self.keeper.fragmenter.rest(leg, kept, now):
                         self._goes_on(leg, now)
-            case PeerUp(peer=peer):
-                forwarder.heard(peer, now)
+            case PeerUp(peer=peer, layer=layer):
+                if forwarder.contacts.planned_rate(peer, now):
+                    forwarder.heard(peer, now)
+                else:
+                    forwarder.meet(peer, layer, now)
             case PeerDown(peer=peer, retries=retries):
-                forwarder.failed(peer, now, retries=retries)
+                forwarder.part(peer, now)
+                if forwarder.contacts.planned_rate(peer, now):
+                    forwarder.failed(peer, now, retries=retries)
 
     def _received(self, event: Received, now: float) -> None:
         malformed = False
@@ -428,8 +447,8 @@ class BundleAgent:
         return Eid.ipn(self.config.number, flow.service)
 
     def destination(self, bundle: Bundle) -> str:
-        """The node that a bundle goes to, or its endpoint as text where the network has no such node."""
-        return self.keeper.endpoints.node(bundle.destination) or str(bundle.destination)
+        """The node that a bundle goes to, or its node id as text where the network has no such node."""
+        return self.keeper.endpoints.node(bundle.destination) or str(bundle.destination.node_id)
 
 
 def _legs(tags: Iterable[object]) -> list[Leg]:

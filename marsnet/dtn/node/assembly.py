@@ -12,15 +12,14 @@ from marsnet.dtn.node.contacts import Contacts
 from marsnet.dtn.node.forwarding import Fetch, Forwarder
 from marsnet.dtn.node.layer import Layer
 from marsnet.dtn.node.ltp_layer import LtpLayer
-from marsnet.dtn.routing import SabrRouter
+from marsnet.dtn.routing import EpidemicRouter, Router, SabrRouter, StaticRouter
 from marsnet.errors import InputError
 from marsnet.plan.types import ContactPlan
 
 _CHECKPOINT_LIMIT = 5
-_MARGIN = 10.0
-"""Mission seconds that an answer may be late. So much of it, because a process that is late by 50 ms is late by 10 s of
-mission time at rate 200: up to there nodes wait for the same instants in every world."""
 """Checkpoints without an answer before a neighbour counts as failed."""
+_SEGMENT_HEAD = 24
+"""Octets of the header of an LTP data segment, at most in practice: what routes are computed with (SABR 2.4.3)."""
 
 
 def assemble(
@@ -44,10 +43,13 @@ def assemble(
         fetch: called when a bundle is about to leave.
 
     Raises:
-        InputError: a neighbour wants a layer that is not among `others`.
+        InputError: a neighbour wants a layer that is not among `others`, or has no number.
     """
-    margin = max(_MARGIN, config.hiccup * clock.rate)
-    contacts = Contacts(config.name, {name: n.mtu for name, n in config.neighbours.items()}, plan, now, margin)
+    margin = max(config.ltp.timer_margin, config.hiccup * clock.rate)
+    for name in config.neighbours:
+        if name not in config.numbers:
+            raise InputError(f"neighbour {name!r} has no node number", remedy="give its 'number'")
+    contacts = Contacts(config.name, {name: n.segment for name, n in config.neighbours.items()}, plan, now, margin)
     ltp = LtpLayer(
         config.number,
         LtpConfig(
@@ -56,6 +58,12 @@ def assemble(
             pacing_burst=max(0.05, 0.05 * clock.rate),
             pacing_ahead=config.ahead * clock.rate,
             datagram_overhead=config.overhead,
+            aggregate_size=config.ltp.aggregate_size,
+            aggregate_time=config.ltp.aggregate_time,
+            aggregate_service=config.ltp.aggregate_service,
+            checkpoint_every=config.ltp.checkpoint_every,
+            control_copies=config.ltp.control_copies,
+            max_block=config.ltp.max_block,
         ),
         {name: contacts.models[name] for name, n in config.neighbours.items() if n.convergence == LtpLayer.name},
         config.numbers,
@@ -71,7 +79,25 @@ def assemble(
                 remedy=f"choose one of {', '.join(by_name)}",
             )
         carried[name] = by_name[neighbour.convergence]
+    mtu = min((neighbour.segment for neighbour in config.neighbours.values()), default=1472) - _SEGMENT_HEAD
     forwarder = Forwarder(
-        SabrRouter(config.name, plan, copies=config.critical_copies), contacts, carried, fetch, rate=clock.rate
+        router_of(config, plan),
+        contacts,
+        carried,
+        fetch,
+        rate=clock.rate,
+        keeps_copies=config.routing == "epidemic",
+        expansion=1.0 + (config.overhead + _SEGMENT_HEAD) / mtu,
     )
     return forwarder, layers, ltp
+
+
+def router_of(config: NodeConfig, plan: ContactPlan) -> Router:
+    """The router that a configuration asks for."""
+    match config.routing:
+        case "static":
+            return StaticRouter(config.name, plan, {name: name for name in config.neighbours} | config.routes)
+        case "epidemic":
+            return EpidemicRouter(config.name, plan)
+        case "sabr":
+            return SabrRouter(config.name, plan, copies=config.critical_copies)

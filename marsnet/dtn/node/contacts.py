@@ -8,24 +8,26 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from marsnet.dtn.ltp import PlanPeer
-from marsnet.plan.types import Contact, ContactPlan
+from marsnet.plan.types import Contact, ContactPlan, Range
 
 FIRST_RETRY, LAST_RETRY = 60.0, 1800.0
 """Mission seconds before a failed neighbour is tried again: doubled each time, up to a limit."""
+_MET_RATE = 1e8
+"""bit/s assumed of a contact that no plan states."""
+_MET_FOR = 1e9
+"""Mission seconds until which such a contact is assumed to last, unless its end is seen before."""
 
 
 class Passed(NamedTuple):
     """What time has brought.
 
     Attributes:
-        opened: neighbours whose contact has opened.
         closed: neighbours whose contact has closed.
         answered: neighbours that must have answered by now what was sent before their contact closed.
         again: failed neighbours that are to be tried again.
         boundary: whether any contact of this node began or ended.
     """
 
-    opened: list[str]
     closed: list[str]
     answered: list[str]
     again: list[str]
@@ -52,7 +54,7 @@ class Contacts:
         """
         self.models = {name: PlanPeer(plan, node, name, mtu=mtu) for name, mtu in neighbours.items()}
         self.met: dict[str, Contact] = {}
-        self._margin = margin
+        self._node, self._margin = node, margin
         self._now = now
         self._open = {name: model.can_send(now) for name, model in self.models.items()}
         self._failed: dict[str, tuple[float, float]] = {}
@@ -79,10 +81,22 @@ class Contacts:
         model = self.models.get(neighbour)
         return neighbour in self.met or (model is not None and model.can_send(now))
 
-    def is_planned(self, neighbour: str, now: float) -> bool:
-        """Whether the plan has a contact to it."""
+    def planned_rate(self, neighbour: str, now: float) -> float:
+        """bit/s that the plan states to it, 0 without a contact."""
         model = self.models.get(neighbour)
-        return model is not None and model.can_send(now)
+        return model.rate(now) if model is not None and model.can_send(now) else 0.0
+
+    def meet(self, neighbour: str, now: float) -> tuple[Contact, Range]:
+        """A node is there that the plan has no contact with now."""
+        known = self.met.get(neighbour)
+        if known is None:
+            known = Contact("met", self._node, neighbour, now, now + _MET_FOR, _MET_RATE)
+            self.met[neighbour] = known
+        return known, Range(self._node, neighbour, now, now + _MET_FOR, 0.0)
+
+    def part(self, neighbour: str) -> Contact | None:
+        """Such a node is gone; returns its contact, None when there was none."""
+        return self.met.pop(neighbour, None)
 
     def states(self) -> Iterable[tuple[str, bool]]:
         """Each neighbour, and whether its contact was open when the node last acted."""
@@ -106,7 +120,7 @@ class Contacts:
     def advance(self, now: float) -> Passed:
         """What has happened by `now`."""
         self._now = now
-        passed = Passed([], [], [], [], self._pass_boundaries(now))
+        passed = Passed([], [], [], self._pass_boundaries(now))
         while self._answers and self._answers[0][0] <= now:
             passed.answered.append(heapq.heappop(self._answers)[1])
         for neighbour, (at, wait) in self._failed.items():
@@ -116,8 +130,6 @@ class Contacts:
         if passed.boundary:
             for name, model in self.models.items():
                 is_open = model.can_send(now)
-                if is_open and not self._open[name]:
-                    passed.opened.append(name)
                 if self._open[name] and not is_open:
                     passed.closed.append(name)
                     heapq.heappush(self._answers, (now + 2 * model.owlt(now) + self._margin, name))

@@ -1,7 +1,7 @@
 """A bundle node as a process: sockets, store and ledger around the agent, and an HTTP interface for its operator.
 
 GET  /status    figures of the process, as JSON
-PUT  /clock     {"epoch", "rate", "origin"}: start on this mission clock, if the configuration gave none
+PUT  /clock     {"epoch", "rate", "origin"}: start on this mission clock, where the configuration says `wait`
 PUT  /conditions what a fault imposes on the node, as `Conditions` says; {} ends it
 
 What else there is, for applications and operators, says `/openapi.json`.
@@ -12,26 +12,31 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import logging
 import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 from pydantic import ValidationError
 
+from marsnet.clock import MissionClock, parse_utc
 from marsnet.dtn.apps.api import NodeApi
 from marsnet.dtn.apps.figures import ApplicationFigures
 from marsnet.dtn.node.agent import BundleAgent
 from marsnet.dtn.node.conditions import Conditions
 from marsnet.dtn.node.config import ClockConfig, NodeConfig
 from marsnet.dtn.node.gateway import Gateway
+from marsnet.dtn.node.layer import Layer
 from marsnet.dtn.node.ledger import FileLedger, Step, read_ledgers
+from marsnet.dtn.node.log import start_log
 from marsnet.dtn.node.metrics import NodeMetrics
+from marsnet.dtn.node.network import EPOCH, network_of, on_epoch
 from marsnet.dtn.node.runner import NodeRunner
-from marsnet.dtn.node.udp import UdpTransport
-from marsnet.dtn.store import BundleStore
+from marsnet.dtn.node.storage import open_store
+from marsnet.dtn.node.transports import Silence, connected_layers, ltp_transport
 from marsnet.errors import InputError
-from marsnet.plan.files import read_plan, write_plan
 from marsnet.plan.types import ContactPlan
 
 if TYPE_CHECKING:
@@ -39,6 +44,8 @@ if TYPE_CHECKING:
 
 _PATIENCE = 2.0
 """Host seconds that requests under way get when the node ends."""
+
+log = logging.getLogger(__name__)
 
 
 class NodeDaemon:
@@ -51,14 +58,14 @@ class NodeDaemon:
     def __init__(self, config: NodeConfig, folder: Path) -> None:
         self._config = config
         self._folder = folder
-        self._state = config.state or folder
-        kept = self._kept_plan
-        self._plan = read_plan(kept if kept.exists() else folder / config.plan)
+        self._state = folder / (config.state or ".")
+        self._plan = self._read_plan()
         self._loop = asyncio.get_running_loop()
         self._metrics = NodeMetrics(config.name)
-        self._transport = UdpTransport(config, self._loop)
-        self._store = BundleStore(self._state / "store", quota_bytes=config.quota, sync=config.durability == "power")
-        self._ledger_file = config.ledger or self._state / "ledger.jsonl"
+        self._transport = ltp_transport(config, self._loop)
+        self._layers: list[Layer] = []
+        self._store = open_store(config, self._state / "store")
+        self._ledger_file = folder / (config.ledger or self._state / "ledger.jsonl")
         self._ledger = FileLedger(self._ledger_file)
         self._runner: NodeRunner | None = None
         self._gateway: Gateway | None = None
@@ -71,7 +78,7 @@ class NodeDaemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._ended.set)
         web_runner = await self._serve()
-        clock = self._config.clock or self._kept_clock()
+        clock = self._clock()
         if clock is not None:
             await self._start(clock)
         print(f"node {self._config.name} ready", flush=True)
@@ -87,33 +94,12 @@ class NodeDaemon:
                 await self._aap2.close()
             if self._runner is not None:
                 self._runner.stop()
-            self._transport.close()
+            for layer in self._layers:
+                layer.close()
+            if self._transport is not None:
+                self._transport.close()
             self._store.close()
             self._ledger.close()
-
-    async def _start(self, clock: ClockConfig) -> None:
-        flows = tuple(
-            flow if flow.file is None else flow.model_copy(update={"file": self._folder / flow.file})
-            for flow in self._config.flows
-        )
-        config = self._config.model_copy(update={"clock": clock, "flows": flows})
-        delivered = (r.bundle for r in read_ledgers([self._ledger_file]) if r.step == Step.DELIVERED)
-        now = (self._loop.time() - clock.origin) * clock.rate
-        agent = BundleAgent(
-            config,
-            self._plan,
-            self._store,
-            self._ledger,
-            self._metrics,
-            now,
-            delivered,
-            folder=self._state / "delivered",
-        )
-        self._runner = NodeRunner(agent, self._transport, self._loop)
-        self._transport.open(self._runner.receive, self._runner.pump)
-        self._gateway = Gateway(self._runner, self._plan, self._loop, self._keep_plan, self._state / "keys.json")
-        self._runner.start()
-        await self._open_aap2(self._gateway)
 
     async def _open_aap2(self, gateway: Gateway) -> None:
         wish = self._config.applications.aap2
@@ -131,7 +117,58 @@ class NodeDaemon:
         return self._state / "plan.set.json"
 
     def _keep_plan(self, plan: ContactPlan) -> None:
+        from marsnet.plan.files import write_plan  # noqa: PLC0415
+
         write_plan(plan, self._kept_plan)
+
+    def _read_plan(self) -> ContactPlan | None:
+        kept, given = self._kept_plan, self._config.plan
+        if given is None and not kept.exists():
+            return None
+        # Readers of plans take long to import.
+        from marsnet.plan.files import read_plan  # noqa: PLC0415
+
+        return read_plan(kept if given is None or kept.exists() else self._folder / given)
+
+    def _clock(self) -> ClockConfig | None:
+        clock = self._config.clock
+        if clock == "utc":
+            # The host's clock may be set while the node runs: it counts on from what it was.
+            since = time.time() - time.monotonic() - parse_utc(EPOCH).timestamp()
+            return ClockConfig(epoch=EPOCH, rate=1.0, origin=-since)
+        return self._kept_clock() if clock == "wait" else clock
+
+    async def _start(self, clock: ClockConfig) -> None:
+        flows = tuple(
+            flow if flow.file is None else flow.model_copy(update={"file": self._folder / flow.file})
+            for flow in self._config.flows
+        )
+        config = self._config.model_copy(update={"clock": clock, "flows": flows})
+        mission = MissionClock(clock.epoch, clock.rate, clock.origin)
+        plan = self._network(clock.epoch)
+        self._layers = connected_layers(config, plan.nodes, mission, self._folder, self._loop)
+        for layer in self._layers:
+            await layer.open()
+        delivered = (r.bundle for r in read_ledgers([self._ledger_file]) if r.step == Step.DELIVERED)
+        now = mission.to_mission(self._loop.time())
+        agent = BundleAgent(
+            config,
+            plan,
+            self._store,
+            self._ledger,
+            self._metrics,
+            now,
+            delivered,
+            self._layers,
+            self._state / "delivered",
+        )
+        self._runner = NodeRunner(agent, self._transport or Silence(), self._loop)
+        if self._transport is not None:
+            self._transport.open(self._runner.receive, self._runner.pump)
+        self._gateway = Gateway(self._runner, plan, self._loop, self._keep_plan, self._state / "keys.json")
+        self._runner.start()
+        await self._open_aap2(self._gateway)
+        log.info("started", extra={"epoch": clock.epoch, "rate": clock.rate, "neighbours": sorted(config.neighbours)})
 
     @property
     def _clock_file(self) -> Path:
@@ -170,8 +207,8 @@ class NodeDaemon:
                 "number": self._config.number,
                 "running": self._runner is not None,
                 "store": {"bundles": usage.bundles, "bytes": usage.size},
-                "unsent_datagrams": dict(self._transport.lost),
-                "unknown_datagrams": self._transport.unknown,
+                "unsent_datagrams": {} if self._transport is None else dict(self._transport.lost),
+                "unknown_datagrams": 0 if self._transport is None else self._transport.unknown,
                 "lateness": {
                     "deadlines": len(lateness),
                     "p50": lateness[len(lateness) // 2] if lateness else 0.0,
@@ -200,20 +237,24 @@ class NodeDaemon:
             return web.json_response({"error": "the node has no clock yet"}, status=409)
         try:
             conditions = Conditions.model_validate_json(await request.text())
-            plan = self._plan if conditions.plan is None else self._other_plan(conditions.plan)
-            self._runner.impose(conditions, plan)
+            self._runner.impose(conditions, self._network(self._runner.agent.clock.epoch, conditions.plan))
         except ValidationError as error:
             return web.json_response({"error": json.loads(error.json())}, status=400)
         except InputError as error:
             return web.json_response({"error": str(error)}, status=400)
         return web.json_response(conditions.model_dump(mode="json"))
 
-    def _other_plan(self, file: Path) -> ContactPlan:
-        if file not in self._other_plans:
+    def _network(self, epoch: str, file: Path | None = None) -> ContactPlan:
+        """The network by the plan in a file, or by the node's own."""
+        if file is not None and file not in self._other_plans:
+            from marsnet.plan.files import read_plan  # noqa: PLC0415
+
             self._other_plans[file] = read_plan(self._folder / file)
-        return self._other_plans[file]
+        plan = self._plan if file is None else self._other_plans[file]
+        return network_of(self._config, None if plan is None else on_epoch(plan, epoch))
 
 
 async def serve(config: NodeConfig, folder: Path) -> None:
     """Run a node until it is told to end. Relative paths of the configuration are relative to `folder`."""
+    start_log(config.name, config.log)
     await NodeDaemon(config, folder).run()

@@ -71,7 +71,7 @@ class Endpoints:
         return endpoint in self._groups
 
     def destinations(self, endpoint: Eid) -> tuple[str, ...]:
-        """The other nodes that a bundle for it has to reach; the endpoint as text where no node is known by it."""
+        """The other nodes that a bundle for it has to reach; the node id as text where it is not known."""
         return self._way(endpoint)[0]
 
     def _way(self, endpoint: Eid) -> tuple[tuple[str, ...], bool]:
@@ -90,7 +90,7 @@ class Endpoints:
         node = self.node(endpoint)
         if node == self._name:
             return ()
-        return (str(endpoint) if node is None else node,)
+        return (str(endpoint.node_id) if node is None else node,)
 
 
 def _group(text: str) -> Eid:

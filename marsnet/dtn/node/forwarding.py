@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from marsnet.dtn.bpv7 import ServiceClass
@@ -14,6 +15,8 @@ from marsnet.plan.types import ContactPlan
 
 LEAVING = 32
 """Octets that a bundle grows by at most when it leaves: previous node, hop count, age, copies."""
+SMALL = 1024
+"""Octets: parts are not told apart more finely when a size is sought that has a route."""
 Fetch = Callable[[Leg, float], bytes | None]
 """The octets of a bundle as they leave now for the leg's neighbour; None when it must not leave."""
 
@@ -38,6 +41,7 @@ class Forwarder:
         fetch: Fetch,
         *,
         rate: float = 1.0,
+        expansion: float = 1.0,
         keeps_copies: bool = False,
     ) -> None:
         """Prepare.
@@ -48,6 +52,7 @@ class Forwarder:
             layers: how, by neighbour.
             fetch: called when a bundle is about to leave.
             rate: mission seconds per host second.
+            expansion: octets on the wire for each octet of a bundle, headers of the layers below included.
             keeps_copies: whether a bundle stays after neighbours have taken it, for others that come by.
         """
         self.held: dict[int, Held] = {}
@@ -56,7 +61,7 @@ class Forwarder:
         self.keeps_copies = keeps_copies
         self.cut: Callable[[Held, int, float], bool] = lambda held, size, now: False
         self.give_up: Callable[[Held, Reason | None, float], bool] = lambda held, reason, now: False
-        self._fetch, self._rate = fetch, rate
+        self._fetch, self._rate, self._expansion = fetch, rate, expansion
         self._queues = {name: ClassQueue() for name in self.layers}
         self._unsent: dict[str, int] = dict.fromkeys(self.layers, 0)
         self._flying: dict[str, dict[Leg, None]] = {name: {} for name in self.layers}
@@ -65,6 +70,15 @@ class Forwarder:
         self._limbo: dict[int, Held] = {}
         self._pardons: list[tuple[float, int, str]] = []
         """When a neighbour that declined a bundle is offered it again."""
+        self._rates: dict[str, float] = {}
+
+    def begin(self, now: float) -> None:
+        """Tell the layers which contacts are open."""
+        for name, layer in self.layers.items():
+            rate = self.contacts.planned_rate(name, now)
+            if rate != self._rates.get(name, 0.0):
+                self._rates[name] = rate
+                layer.contact(name, rate, now)
 
     @property
     def unroutable(self) -> int:
@@ -125,12 +139,12 @@ class Forwarder:
                     held.copies -= leg.copies
         self.displace(displaced, now)
 
-    def _ask(self, held: Held, destination: str, now: float) -> Decision:
+    def _ask(self, held: Held, destination: str, now: float, size: int = 0) -> Decision:
         excluded = held.refused | {leg.neighbour for leg in held.legs} | held.taken
         return self.router.route(
             RouteRequest(
                 destination,
-                held.size,
+                math.ceil((size or held.size) * self._expansion),
                 int(held.priority),
                 held.expires,
                 previous_hop=held.previous_hop,
@@ -164,10 +178,27 @@ class Forwarder:
 
     def _stuck(self, held: Held, decision: NoRoute, now: float) -> None:
         """Nothing takes the bundle as it is: cut it, give it up, or keep it until something changes."""
-        if decision.fits and self.cut(held, decision.fits, now):
-            return
+        if decision.reason in (Reason.VOLUME, Reason.LATE) and not held.whole:
+            for size in (int(decision.fits / self._expansion), self._largest(held, now)):
+                if size and self.cut(held, size, now):
+                    return
         if not self.give_up(held, decision.reason, now):
             self._limbo[held.key] = held
+
+    def _largest(self, held: Held, now: float) -> int:
+        """About the largest part of a bundle that has a route; 0 when not even a small one has."""
+        low, high = 0, held.size
+        while high - low > max(SMALL, held.size // 64):
+            middle = (low + high) // 2
+            decision = self._ask(held, held.destination, now, middle)
+            if isinstance(decision, NoRoute):
+                high = middle
+                continue
+            low = middle
+            for forward in decision:
+                self.router.release(forward.booking)
+            self.displace([booking for forward in decision for booking in forward.displaced], now)
+        return low
 
     def _route_group(self, held: Held, now: float) -> None:
         """One copy to each neighbour that leads to nodes of the group; the neighbour is responsible for those then."""
@@ -304,19 +335,48 @@ class Forwarder:
         void = self.router.update(plan, now)
         self.contacts.update(plan, now)
         self.displace(void, now)
+        self.begin(now)
         self.retry_limbo(now)
+
+    def meet(self, neighbour: str, layer: Layer, now: float) -> None:
+        """A node can be reached that no plan has in contact now."""
+        if neighbour not in self.layers:
+            self.layers[neighbour] = layer
+            self._queues[neighbour] = ClassQueue()
+            self._unsent[neighbour] = 0
+            self._flying[neighbour] = {}
+        contact, light = self.contacts.meet(neighbour, now)
+        self.router.add_opportunistic(contact, light, now)
+        self.offer(now)
+
+    def part(self, neighbour: str, now: float) -> None:
+        """Such a node is gone."""
+        contact = self.contacts.part(neighbour)
+        if contact is None:
+            return
+        self.displace(self.router.remove_opportunistic(contact, now), now)
+        if neighbour not in self.contacts.models:
+            for leg in list(self._flying[neighbour]):
+                self.on_returned(leg, now, refused=False)
+                self.route(leg.held, now)
+            del self.layers[neighbour], self._queues[neighbour], self._unsent[neighbour], self._flying[neighbour]
+
+    def offer(self, now: float) -> None:
+        """There is a new way: what has none may take it, and what is copied to all takes it besides."""
+        self.retry_limbo(now)
+        if self.keeps_copies:
+            for held in [held for held in self.held.values() if held.legs]:
+                self.route(held, now)
 
     def advance(self, now: float) -> None:
         """Do what contacts ask for that have opened or closed by `now`."""
         passed = self.contacts.advance(now)
         for name in passed.answered:
             self._recall(name, now, sent=True)
-        for name in passed.opened:
-            self.layers[name].contact(name, True, now)
         for name in passed.closed:
             self._recall(name, now, sent=False)
-            self.layers[name].contact(name, False, now)
         if passed.boundary:
+            self.begin(now)
             self.displace(self.router.overdue(now), now)
             self.retry_limbo(now)
         for name in passed.again:

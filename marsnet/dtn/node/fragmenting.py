@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _FRAGMENT_HEAD = 24
 """Octets by which the primary block of a fragment is longer than that of the whole."""
+_SLACK = 256
+"""Octets by which a fragment stays below the size that would fit."""
 _MOST_FRAGMENTS = 1024
 """A bundle is not cut into pieces smaller than this share of it."""
 
@@ -106,16 +108,13 @@ class Fragmenter:
     def cut(self, held: Held, size: int, now: float) -> bool:
         """Cut a bundle so that its first fragment has at most `size` octets on its way; False when it stays whole."""
         settings = self._config.fragments
-        if not settings.proactive or held.too_large or size < settings.smallest + _FRAGMENT_HEAD:
+        if held.whole or size < settings.smallest + _FRAGMENT_HEAD:
             return False
         bundle = self._keeper.load(held, now)
         if bundle is None:
             return True
-        if bundle.must_not_fragment:
-            held.too_large = True
-            return False
         whole = len(bundle.payload)
-        first = size - (held.size - whole) - _FRAGMENT_HEAD - LEAVING
+        first = size - _SLACK - (held.size - whole) - _FRAGMENT_HEAD - LEAVING
         if not max(settings.smallest, whole // _MOST_FRAGMENTS) <= first < whole:
             return False
         self.made["proactive"] += 2

@@ -12,6 +12,7 @@ from marsnet.dtn.apps.submission import Submission, SubmissionError
 from marsnet.dtn.bpv7 import Bundle, BundleError, BundleId, Eid, Malformation, Scheme
 from marsnet.dtn.node.agent import SINK, BundleAgent
 from marsnet.dtn.node.forecast import Forecaster
+from marsnet.dtn.node.network import network_of, on_epoch
 from marsnet.dtn.node.reports import ReceivedReport
 from marsnet.dtn.node.runner import NodeRunner
 from marsnet.plan.types import ContactPlan
@@ -141,7 +142,7 @@ class Gateway:
     @property
     def numbers(self) -> dict[str, int]:
         """ipn node numbers of all nodes by name."""
-        return {**self.plan.nodes, **self.agent.config.numbers}
+        return {**self.plan.nodes, **self.agent.config.known_numbers()}
 
     def name_of(self, endpoint: Eid) -> str | None:
         """The node that an endpoint is at, where it is known."""
@@ -269,6 +270,7 @@ class Gateway:
         Raises:
             InputError: a contact of it has no range, or a range is impossible; the plan before stays.
         """
+        plan = network_of(self.agent.config, on_epoch(plan, self.agent.clock.epoch))
         forecaster = Forecaster(plan)
         self.agent.update_plan(plan, self.now)
         self._keep_plan(plan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 
 from marsnet.dtn.bpv7 import BlockType, Bundle, BundleId, CreationTimestamp, cbor
 from marsnet.dtn.bpv7.eid import read_eid
@@ -10,6 +11,7 @@ from marsnet.dtn.bpv7.eid import read_eid
 LOCAL_COPY = b"local"
 """Ends the store's ID of the copy of a group's bundle that is for an application of this node."""
 _DIGEST = 12
+_PART = re.compile(r"(.*)@(\d+)\+(\d+)", re.DOTALL)
 
 
 def key_of(bundle: Bundle) -> bytes:
@@ -56,11 +58,11 @@ def name_from_key(key: bytes) -> str:
 
 def original(name: str) -> tuple[str, int, int | None]:
     """Which bundle a name is of, and which part: its first octet, and the octet after its last (None: the end)."""
-    whole, at, span = name.rpartition("@")
-    if not at:
+    match = _PART.fullmatch(name)
+    if match is None:
         return name, 0, None
-    offset, _, length = span.partition("+")
-    return whole, int(offset), int(offset) + int(length)
+    offset, length = int(match[2]), int(match[3])
+    return match[1], offset, offset + length
 
 
 def _digest(bundle: Bundle) -> bytes:

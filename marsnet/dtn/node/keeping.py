@@ -256,7 +256,7 @@ class Keeper:
             self.report(subject, assertion, reason, asked=asked)
         if taken.drop:
             step = Step.EXPIRED if taken.drop == DropReason.LIFETIME else Step.DROPPED
-            details: dict[str, object] = {"reason": taken.drop, "peer": peer or ""}
+            details: dict[str, object] = {"reason": str(taken.drop), "peer": peer or ""}
             service_class = taken.bundle.service_class if taken.bundle.blocks else ServiceClass.NORMAL
             name = name_of(taken.bundle) if taken.bundle.blocks else str(whole_id(taken.bundle))
             self.drops[taken.drop, service_class] += 1
@@ -396,6 +396,8 @@ class Keeper:
             held.members = set(nodes)
         elif held.priority == ServiceClass.CRITICAL:
             held.copies = self._copies(bundle, peer)
+        settings = self._config.fragments
+        held.whole = not settings.proactive or bundle.must_not_fragment or len(bundle.payload) < 2 * settings.smallest
         if bundle.flags & REPORT_FLAGS:
             held.subject = Subject.of(bundle)
         self.forwarder.hold(held)

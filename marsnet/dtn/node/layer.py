@@ -89,13 +89,11 @@ class PeerUp:
 
     Attributes:
         layer: by which.
-        peer: its name; of a node that the configuration does not know, its node id.
-        number: its ipn node number, None when it has none.
+        peer: its name; of a node whose name is not known, its node id.
     """
 
     layer: Layer
     peer: str
-    number: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +177,8 @@ class Layer:
         """Octets of the largest bundle that reaches the neighbour; None for no bound."""
         return None
 
-    def contact(self, neighbour: str, is_open: bool, now: float) -> None:
-        """The planned contact to a neighbour has opened or closed."""
+    def contact(self, neighbour: str, rate: float, now: float) -> None:
+        """The contact to a neighbour has opened or changed to a rate in bit/s, or closed (0), as planned."""
 
     def advance(self, now: float) -> None:
         """Do what is due."""
@@ -198,6 +196,13 @@ class Layer:
         """What it counts: neighbour (empty for all of them together) and figure."""
         for reason, count in self.drops.items():
             yield "", Figure("cl_drops", "What a convergence layer dropped.", "counter", {"reason": reason}, count)
+
+    async def open(self) -> None:
+        """Begin to listen.
+
+        Raises:
+            EnvironmentLacksError: an address or a port is not to be had.
+        """
 
     def close(self) -> None:
         """Release sockets and connections."""

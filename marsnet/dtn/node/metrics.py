@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from marsnet.dtn.apps.figures import ApplicationFigures
 from marsnet.dtn.bpv7 import ServiceClass
+from marsnet.dtn.node.bundle_metrics import bundle_metrics
 from marsnet.dtn.node.ledger import Step
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class _AgentCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._bundles()
+        yield from bundle_metrics(self._agent)
         yield from self._links()
         yield from self._layers()
 

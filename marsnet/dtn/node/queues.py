@@ -31,6 +31,7 @@ class Held:
         previous_hop: node that it came from.
         copies: disjoint ways that it may still take at once; each leg takes some of them along.
         members: for a group's bundle, the nodes of the group that no neighbour is responsible for yet.
+        whole: whether it cannot be cut.
         too_large: whether a neighbour takes no bundles of this size, and it cannot be cut.
         subject: what reports about it need, where it asks for any.
         replaces: bundles in the store that it was made of: they leave when it is durable.
@@ -50,6 +51,7 @@ class Held:
     previous_hop: str | None = None
     copies: int = 1
     members: set[str] = field(default_factory=set)
+    whole: bool = False
     too_large: bool = False
     subject: Subject | None = None
     replaces: tuple[int, ...] = ()

@@ -19,6 +19,8 @@ from marsnet.dtn.bpv7 import (
 )
 from marsnet.dtn.node.settings import ReportsConfig
 
+_DAY_MS = 86_400_000
+
 
 class TokenBucket:
     """So many at once, and so many a second in the long run."""
@@ -72,7 +74,7 @@ class Outgoing(NamedTuple):
     Attributes:
         destination: the subject's report-to endpoint.
         payload: the record.
-        lifetime_ms: the subject's: after that nobody waits for news of it.
+        lifetime_ms: the subject's, and a day at least: news of its end has to arrive after it.
         service_class: the subject's, though never critical.
     """
 
@@ -144,7 +146,7 @@ class StatusReporter:
         told = time_ms if subject.flags & BundleFlags.STATUS_TIME.value else None
         payload = encode_status_report(StatusReport.of(assertion, subject.id, reason, told))
         urgency = max(subject.service_class, ServiceClass.EXPEDITED)
-        return Outgoing(subject.report_to, payload, subject.lifetime_ms, urgency)
+        return Outgoing(subject.report_to, payload, max(subject.lifetime_ms, _DAY_MS), urgency)
 
 
 class ReportLog:

@@ -35,9 +35,12 @@ class NodeRunner:
         self.listeners: list[Callable[[], None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
+        self._woken: asyncio.Handle | None = None
 
     def start(self) -> None:
         """Begin with what is due now."""
+        for layer in self.agent.layers:
+            layer.wake = self.wake
         self.pump()
 
     def stop(self) -> None:
@@ -50,10 +53,16 @@ class NodeRunner:
         """Take a datagram in; call `pump` after a batch of them."""
         self.agent.receive(neighbour, datagram, self._now())
 
+    def wake(self) -> None:
+        """A layer has something to tell: act on it soon, and once for all that it tells meanwhile."""
+        if self._woken is None and not self._stopped:
+            self._woken = self._loop.call_soon(self.pump)
+
     def pump(self) -> None:
         """Do all that is due, send what results, and set the timer."""
         if self._stopped:
             return
+        self._woken = None
         agent = self.agent
         now = self._now()
         agent.advance(now)

@@ -1,4 +1,5 @@
-"""LTP over UDP on real sockets (CCSDS 734.1-B-1 section 8): one to receive, one a class to send with its DSCP."""
+"""Datagrams on real sockets, for LTP (CCSDS 734.1-B-1 section 8) and UDPCL: one socket to receive, one a class to send
+with its DSCP."""
 
 from __future__ import annotations
 
@@ -6,10 +7,10 @@ import asyncio
 import errno
 import socket
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from marsnet.dtn.bpv7 import ServiceClass
-from marsnet.dtn.node.config import NodeConfig
+from marsnet.dtn.node.config import Address
 from marsnet.errors import EnvironmentLacksError
 
 _BATCH = 128
@@ -25,7 +26,7 @@ class UdpTransport:
         unknown: datagrams from addresses that are no neighbour's.
     """
 
-    def __init__(self, config: NodeConfig, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, listen: Address, neighbours: Mapping[str, Address], loop: asyncio.AbstractEventLoop) -> None:
         """Bind the sockets.
 
         Raises:
@@ -34,27 +35,27 @@ class UdpTransport:
         self.lost: Counter[str] = Counter()
         self.unknown = 0
         self._loop = loop
-        self._addresses = {name: (n.address, n.port) for name, n in config.neighbours.items()}
-        self._names = {n.address: name for name, n in config.neighbours.items()}
-        self._waiting: dict[ServiceClass, deque[tuple[bytes, tuple[str, int]]]] = {c: deque() for c in ServiceClass}
+        self._addresses = dict(neighbours)
+        self._names = _by_origin(neighbours)
+        self._family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+        self._waiting: dict[ServiceClass, deque[tuple[bytes, Address]]] = {c: deque() for c in ServiceClass}
+        self._senders: dict[ServiceClass, socket.socket] = {}
+        self._receiver = self._socket()
         try:
-            self._receiver = self._socket()
-            self._receiver.bind((config.bind, config.port))
+            self._receiver.bind(listen)
+            for service_class in ServiceClass:
+                sender = self._senders[service_class] = self._socket()
+                self._mark(sender, service_class.dscp << 2)
+                sender.bind((listen.host, 0))
         except OSError as error:
+            self._close_sockets()
             raise EnvironmentLacksError(
-                f"cannot bind UDP {config.bind}:{config.port}: {error.strerror}",
-                fix="give another 'bind' or 'port', or end what holds it (see 'ss -lup')",
+                f"cannot bind UDP {listen.host}:{listen.port}: {error.strerror}",
+                fix="listen elsewhere, or end what holds it (see 'ss -lup')",
             ) from None
-        self._senders = {}
-        for service_class in ServiceClass:
-            sender = self._socket()
-            sender.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, service_class.dscp << 2)
-            sender.bind((config.bind, 0))
-            self._senders[service_class] = sender
 
-    @staticmethod
-    def _socket() -> socket.socket:
-        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    def _socket(self) -> socket.socket:
+        made = socket.socket(self._family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         for force, option in ((33, socket.SO_RCVBUF), (32, socket.SO_SNDBUF)):
             try:
                 # SO_RCVBUFFORCE and SO_SNDBUFFORCE go beyond the system's limit, where allowed.
@@ -63,20 +64,32 @@ class UdpTransport:
                 made.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
         return made
 
+    def _mark(self, sender: socket.socket, traffic_class: int) -> None:
+        if self._family == socket.AF_INET6:
+            sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, traffic_class)
+        else:
+            sender.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, traffic_class)
+
     def open(self, receive: Callable[[str | None, bytes], None], pump: Callable[[], None]) -> None:
-        """Begin to receive: `receive` is called with each neighbour and datagram, `pump` after each batch."""
+        """Begin to receive: `receive` is called with each neighbour and datagram, `pump` after each batch.
+
+        The neighbour is None where several are at the address that a datagram came from.
+        """
 
         def read() -> None:
+            names = self._names
             for _ in range(_BATCH):
                 try:
-                    datagram, address = self._receiver.recvfrom(65535)
+                    datagram, origin = self._receiver.recvfrom(65535)
                 except (BlockingIOError, InterruptedError):
                     break
-                neighbour = self._names.get(address[0])
-                if neighbour is None:
+                neighbour = names.get(origin[:2], _UNKNOWN)
+                if neighbour is _UNKNOWN:
+                    neighbour = names.get(origin[0], _UNKNOWN)
+                if neighbour is _UNKNOWN:
                     self.unknown += 1
                     continue
-                receive(neighbour, datagram)
+                receive(neighbour or None, datagram)
             pump()
 
         self._loop.add_reader(self._receiver, read)
@@ -84,10 +97,13 @@ class UdpTransport:
     def close(self) -> None:
         """Release the sockets."""
         self._loop.remove_reader(self._receiver)
-        self._receiver.close()
         for sender in self._senders.values():
             self._loop.remove_writer(sender)
-            sender.close()
+        self._close_sockets()
+
+    def _close_sockets(self) -> None:
+        for each in (self._receiver, *self._senders.values()):
+            each.close()
 
     def send(self, neighbour: str, datagram: bytes, service_class: ServiceClass) -> None:
         """Send now, or as soon as the socket takes more."""
@@ -99,7 +115,7 @@ class UdpTransport:
             waiting.append((datagram, address))
             self._loop.add_writer(self._senders[service_class], self._drain, service_class)
 
-    def _try(self, service_class: ServiceClass, datagram: bytes, address: tuple[str, int]) -> bool:
+    def _try(self, service_class: ServiceClass, datagram: bytes, address: Address) -> bool:
         try:
             self._senders[service_class].sendto(datagram, address)
         except (BlockingIOError, InterruptedError):
@@ -114,3 +130,15 @@ class UdpTransport:
             waiting.popleft()
         if not waiting:
             self._loop.remove_writer(self._senders[service_class])
+
+
+_UNKNOWN = "?"
+
+
+def _by_origin(neighbours: Mapping[str, Address]) -> dict[object, str]:
+    """Neighbour by address and port and, where it is the only one there, by address; empty text where several are."""
+    names: dict[object, str] = {}
+    for name, (host, port) in neighbours.items():
+        names[host, port] = name
+        names[host] = "" if host in names else name
+    return names

@@ -21,6 +21,9 @@ class PlannedRouter:
         InputError: when a contact of the plan has no range.
     """
 
+    _needs_destination = True
+    """Whether a bundle for a node that is in no contact cannot be routed."""
+
     def __init__(self, node: str, plan: ContactPlan, margin: Margin) -> None:
         self._node = node
         self._graph = ContactGraph(plan, margin)
@@ -106,7 +109,8 @@ class PlannedRouter:
             self._ledger.release_key(bundle.key)
         if bundle.destination == self._node:
             return NoRoute(Reason.LOCAL)
-        if bundle.destination not in self._graph.index or self._node not in self._graph.index:
+        known = bundle.destination in self._graph.index or not self._needs_destination
+        if not known or self._node not in self._graph.index:
             return NoRoute(Reason.UNKNOWN)
         return NoRoute(Reason.EXPIRED) if bundle.expires <= now else None
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from marsnet.dtn.routing.api import Decision, Forward, NoRoute, Reason, RouteRequest
+from marsnet.dtn.routing.api import Booking, Decision, Forward, NoRoute, Reason, RouteRequest
 from marsnet.dtn.routing.base import PlannedRouter
 from marsnet.dtn.routing.graph import SABR_MARGIN, Margin
 from marsnet.dtn.routing.search import Bundle, Found, Origin, capacity, opportunity, search
-from marsnet.plan.types import ContactPlan
+from marsnet.plan.types import Contact, ContactPlan, Range
 
 
 class _NeighbourRouter(PlannedRouter):
+    _needs_destination = False
+
     def __init__(self, node: str, plan: ContactPlan, *, margin: Margin = SABR_MARGIN) -> None:
         super().__init__(node, plan, margin)
 
@@ -62,7 +64,8 @@ class StaticRouter(_NeighbourRouter):
     Args:
         node: name of this node.
         plan: contacts and ranges.
-        table: destination to neighbour; `*` stands for every destination that is not named.
+        table: destination to neighbour; `*` stands for every destination that is not named. A node that was
+            discovered is its own next hop while it is there, unless the table names it.
         margin: added to the light time.
 
     Raises:
@@ -72,6 +75,18 @@ class StaticRouter(_NeighbourRouter):
     def __init__(self, node: str, plan: ContactPlan, table: Mapping[str, str], *, margin: Margin = SABR_MARGIN) -> None:
         super().__init__(node, plan, margin=margin)
         self._table = dict(table)
+        self._met: set[str] = set()
+
+    def add_opportunistic(self, contact: Contact, light: Range, now: float) -> None:
+        """A contact was discovered. It counts until its end, through plan updates, or `remove_opportunistic`."""
+        super().add_opportunistic(contact, light, now)
+        if contact.source == self._node:
+            self._met.add(contact.target)
+
+    def remove_opportunistic(self, contact: Contact, now: float) -> list[Booking]:
+        """A discovered contact is gone. Returns: the live bookings on it, void."""
+        self._met.discard(contact.target)
+        return super().remove_opportunistic(contact, now)
 
     def route(self, bundle: RouteRequest, now: float) -> Decision:
         """Decide and book.
@@ -82,7 +97,9 @@ class StaticRouter(_NeighbourRouter):
         obstacle = self._admit(bundle, now)
         if obstacle is not None:
             return obstacle
-        neighbour = self._table.get(bundle.destination, self._table.get("*"))
+        neighbour = self._table.get(bundle.destination)
+        if neighbour is None:
+            neighbour = bundle.destination if bundle.destination in self._met else self._table.get("*")
         return NoRoute(Reason.UNREACHABLE) if neighbour is None else self._offer(bundle, [neighbour], now)
 
 

@@ -1,264 +1,188 @@
 #define _GNU_SOURCE
 #include "store.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define SPARES 16 /* free chunks kept mapped */
-
-void store_init(store_t *s, uint64_t ram_bytes)
+void store_init(store_t *s, uint64_t ram_bytes, int file, int done, int alarm)
 {
+    pthread_mutexattr_t inherit; /* whoever holds the lock runs at the priority of the worker that waits for it */
     memset(s, 0, sizeof *s);
     s->ram_limit = ram_bytes / CHUNK_BYTES;
-    s->file = s->event = -1;
     s->lead = 10000000000; /* shared disks have been seen to stall for two seconds */
-    pthread_mutex_init(&s->lock, NULL);
+    s->file = file;
+    s->done = done;
+    s->alarm = alarm;
+    pthread_mutexattr_init(&inherit);
+    pthread_mutexattr_setprotocol(&inherit, PTHREAD_PRIO_INHERIT);
+    pthread_mutex_init(&s->lock, &inherit);
     pthread_cond_init(&s->wake, NULL);
 }
 
-static uint8_t *ram_take(store_t *s)
+static uint64_t chunks_in_use(const store_t *s) { return s->st.ram_chunks - s->spares; }
+
+static int ram_take(store_t *s, chunk_t *c)
 {
-    uint8_t *data = mmap(NULL, CHUNK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (data == MAP_FAILED)
-        return NULL;
+    if (s->spares) {
+        c->data = s->spare[--s->spares];
+        return 1;
+    }
+    c->data = mmap(NULL, CHUNK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (c->data == MAP_FAILED)
+        return c->data = NULL, 0;
     if (++s->st.ram_chunks > s->st.peak_ram_chunks)
         s->st.peak_ram_chunks = s->st.ram_chunks;
-    return data;
+    return 1;
 }
 
-static void ram_give(store_t *s, uint8_t *data)
+static void ram_give(store_t *s, chunk_t *c)
 {
-    munmap(data, CHUNK_BYTES);
-    s->st.ram_chunks--;
+    if (s->spares < SPARES) {
+        s->spare[s->spares++] = c->data;
+    } else {
+        munmap(c->data, CHUNK_BYTES);
+        s->st.ram_chunks--;
+    }
+    c->data = NULL;
 }
 
 static chunk_t *chunk_take(store_t *s)
 {
-    chunk_t *c = s->spare;
-    if (c) {
-        s->spare = c->next;
-        s->spares--;
-    } else if (s->st.ram_chunks >= s->ram_limit || !(c = calloc(1, sizeof *c))) {
-        return NULL;
-    } else if (!(c->data = ram_take(s))) {
+    chunk_t *c = chunks_in_use(s) < s->ram_limit ? calloc(1, sizeof *c) : NULL;
+    if (c && !ram_take(s, c)) {
         free(c);
         return NULL;
     }
-    c->next = NULL;
-    c->used = 0;
-    c->place = IN_RAM;
-    c->slot = -1;
-    c->keep = c->orphan = 0;
-    memset(c->count, 0, sizeof c->count);
+    if (c)
+        c->slot = -1;
     return c;
 }
 
 static void slot_give(store_t *s, chunk_t *c)
 {
-    if (c->slot < 0)
-        return;
-    if (s->free_count == s->free_cap) {
-        size_t cap = s->free_cap ? 2 * s->free_cap : 64;
-        int64_t *more = realloc(s->free_slots, cap * sizeof *more);
-        if (!more)
-            return; /* the slot is lost to this run, nothing else */
-        s->free_slots = more;
-        s->free_cap = cap;
+    chunk_t *node = c->slot < 0 ? NULL : malloc(sizeof *node);
+    if (node) { /* else the slot is lost to this run, nothing more */
+        *node = (chunk_t){.slot = c->slot, .next = s->free_slots};
+        s->free_slots = node;
     }
-    s->free_slots[s->free_count++] = c->slot;
     c->slot = -1;
 }
 
 static void chunk_give(store_t *s, chunk_t *c)
 {
     slot_give(s, c);
-    if (c->data && s->spares < SPARES) {
-        c->next = s->spare;
-        s->spare = c;
-        s->spares++;
-        return;
-    }
     if (c->data)
-        ram_give(s, c->data);
+        ram_give(s, c);
     free(c);
 }
 
-static void submit(store_t *s, job_t *j)
+static void submit(store_t *s, chunk_t *c, enum chunk_place what)
 {
-    pthread_mutex_lock(&s->lock);
-    if (!s->todo) {
-        s->todo = s->todo_last = j;
-    } else if (!j->write) { /* a frame may be waiting for what is read */
-        j->next = s->todo;
-        s->todo = j;
-    } else {
-        s->todo_last->next = j;
-        s->todo_last = j;
-    }
+    int w = what == WRITING;
+    c->place = what;
+    c->keep = 0;
+    c->job = NULL;
+    if (s->todo[w])
+        s->last[w]->job = c;
+    else
+        s->todo[w] = c;
+    s->last[w] = c;
     pthread_cond_signal(&s->wake);
-    pthread_mutex_unlock(&s->lock);
 }
 
-static int transfer(const job_t *j)
+static int transfer(int file, const chunk_t *c)
 {
-    for (size_t done = 0; done < j->len;) {
-        ssize_t n = !j->write      ? pread(j->fd, j->data + done, j->len - done, j->at + (int64_t)done)
-                    : j->at < 0 ? write(j->fd, j->data + done, j->len - done)
-                                : pwrite(j->fd, j->data + done, j->len - done, j->at + (int64_t)done);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return n < 0 ? errno : j->write ? ENOSPC : EIO;
-        done += (size_t)n;
+    for (size_t done = 0; done < CHUNK_BYTES;) {
+        int64_t at = c->slot * (int64_t)CHUNK_BYTES + (int64_t)done;
+        ssize_t n = c->place == WRITING ? pwrite(file, c->data + done, CHUNK_BYTES - done, at)
+                                        : pread(file, c->data + done, CHUNK_BYTES - done, at);
+        if (n <= 0 && !(n < 0 && errno == EINTR))
+            return n < 0 ? errno : c->place == WRITING ? ENOSPC : EIO;
+        done += n > 0 ? (size_t)n : 0;
     }
     return 0;
 }
 
-static void *disk_thread(void *arg)
+static void transferred(store_t *s, chunk_t *c, int error)
 {
-    store_t *s = arg;
+    if (c->place == WRITING) {
+        s->st.writing--;
+        s->st.last_errno = error;
+        s->st.write_errors += error != 0;
+        s->st.written += !error;
+        c->place = error || c->keep || c->orphan ? IN_RAM : ON_DISK;
+        if (c->place == ON_DISK) {
+            s->st.disk_chunks++;
+            ram_give(s, c);
+        }
+    } else {
+        s->st.disk_chunks--;
+        s->st.read_errors += error != 0;
+        s->st.read += !error;
+        c->place = error ? LOST : IN_RAM;
+    }
+    if (c->place != ON_DISK)
+        slot_give(s, c);
+    if (c->orphan)
+        chunk_give(s, c);
+    eventfd_write(s->done, 1);
+    if (error)
+        eventfd_write(s->alarm, 1);
+}
+
+/* The disk thread: reads come first, a frame may be waiting for them. */
+void store_run(store_t *s)
+{
     pthread_mutex_lock(&s->lock);
-    for (;;) {
-        while (!s->todo && !s->stop)
+    while (!s->stop) {
+        int w = !s->todo[0];
+        chunk_t *c = s->todo[w];
+        if (!c) {
             pthread_cond_wait(&s->wake, &s->lock);
-        job_t *j = s->todo;
-        if (!j)
-            break;
-        s->todo = j->next;
-        pthread_mutex_unlock(&s->lock);
-        j->error = transfer(j);
-        if (j->chunk) {
-            pthread_mutex_lock(&s->lock);
-            j->next = s->done;
-            s->done = j;
-            eventfd_write(s->event, 1);
             continue;
         }
-        if (j->error)
-            atomic_store(j->failed, j->error);
-        if (j->done)
-            sem_post(j->done);
-        free(j->data);
-        free(j);
+        s->todo[w] = c->job;
+        pthread_mutex_unlock(&s->lock);
+        int error = transfer(s->file, c);
         pthread_mutex_lock(&s->lock);
+        transferred(s, c, error);
     }
     pthread_mutex_unlock(&s->lock);
-    return NULL;
 }
 
-/* Start the disk thread; with a directory, full chunks may be spilled there. Returns 0 or -errno. */
-int store_start(store_t *s, const char *spill_dir, int event)
-{
-    s->event = event;
-    if (spill_dir && *spill_dir) {
-        s->file = open(spill_dir, O_TMPFILE | O_RDWR | O_CLOEXEC | O_DIRECT, 0600);
-        if (s->file < 0) /* file systems in memory know no direct transfer */
-            s->file = open(spill_dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-        if (s->file < 0)
-            return -errno;
-    }
-    int error = pthread_create(&s->thread, NULL, disk_thread, s);
-    s->running = !error;
-    return -error;
-}
-
+/* Once the disk thread has ended and every FIFO is empty. */
 void store_free(store_t *s)
 {
-    if (s->running) {
-        pthread_mutex_lock(&s->lock);
-        s->stop = 1;
-        pthread_cond_signal(&s->wake);
-        pthread_mutex_unlock(&s->lock);
-        pthread_join(s->thread, NULL);
-        store_collect(s);
-    }
-    for (chunk_t *c = s->spare, *next; c; c = next) {
-        next = c->next;
-        ram_give(s, c->data);
-        free(c);
-    }
-    if (s->file >= 0)
-        close(s->file);
-    free(s->free_slots);
+    for (int w = 0; w < 2; w++)
+        for (chunk_t *c; (c = s->todo[w]); chunk_give(s, c))
+            s->todo[w] = c->job;
+    for (chunk_t *c; (c = s->free_slots); free(c))
+        s->free_slots = c->next;
+    while (s->spares)
+        munmap(s->spare[--s->spares], CHUNK_BYTES);
     pthread_mutex_destroy(&s->lock);
     pthread_cond_destroy(&s->wake);
 }
 
-/* Append to a file off the worker's path; takes `data`. */
-int store_append(store_t *s, int fd, uint8_t *data, size_t len, _Atomic int *failed, sem_t *done)
-{
-    job_t *j = calloc(1, sizeof *j);
-    if (!j)
-        return -ENOMEM;
-    *j = (job_t){.write = 1, .fd = fd, .data = data, .at = -1, .len = len, .failed = failed, .done = done};
-    submit(s, j);
-    return 0;
-}
-
-/* Take back what the disk thread has done. Returns nonzero when a transfer failed. */
-int store_collect(store_t *s)
-{
-    int failed = 0;
-    pthread_mutex_lock(&s->lock);
-    job_t *j = s->done;
-    s->done = NULL;
-    pthread_mutex_unlock(&s->lock);
-    for (job_t *next; j; j = next) {
-        chunk_t *c = j->chunk;
-        next = j->next;
-        failed |= j->error;
-        if (j->write) {
-            s->st.writing--;
-            s->st.last_errno = j->error;
-            s->st.write_errors += j->error != 0;
-            s->st.written += !j->error;
-        } else {
-            s->st.read_errors += j->error != 0;
-            s->st.read += !j->error;
-            s->st.disk_chunks--;
-        }
-        if (j->write && !j->error && !c->keep && !c->orphan) {
-            c->place = ON_DISK;
-            s->st.disk_chunks++;
-            ram_give(s, c->data);
-            c->data = NULL;
-        } else {
-            c->place = !j->write && j->error ? LOST : IN_RAM;
-            slot_give(s, c);
-        }
-        if (c->orphan)
-            chunk_give(s, c);
-        free(j);
-    }
-    return failed;
-}
-
-static int start_job(store_t *s, chunk_t *c, int write)
-{
-    job_t *j = calloc(1, sizeof *j);
-    if (!j)
-        return 0;
-    *j = (job_t){.chunk = c, .write = write, .fd = s->file, .data = c->data, .at = c->slot * (int64_t)CHUNK_BYTES, .len = CHUNK_BYTES};
-    c->place = write ? WRITING : READING;
-    c->keep = 0;
-    submit(s, j);
-    return 1;
-}
-
-/* A chunk of frames in flight that has just filled up is the one needed last: it goes once half of the budget is used. */
+/* A chunk of frames in flight that has just filled up is the one needed last: it goes once half of the budget is used.
+ * After a failure one chunk at a time finds out whether the disk works again. */
 static void consider_spill(store_t *s, chunk_t *c)
 {
-    if (s->file < 0 || (s->st.last_errno && s->st.writing) || s->st.ram_chunks - s->spares < s->ram_limit / 2)
+    if (s->file < 0 || (s->st.last_errno && s->st.writing) || chunks_in_use(s) < s->ram_limit / 2)
         return;
-    c->slot = s->free_count ? s->free_slots[--s->free_count] : s->slots++;
-    if (start_job(s, c, 1))
-        s->st.writing++;
-    else
-        slot_give(s, c);
+    chunk_t *slot = s->free_slots;
+    if (slot) {
+        s->free_slots = slot->next;
+        c->slot = slot->slot;
+        free(slot);
+    } else {
+        c->slot = s->slots++;
+    }
+    s->st.writing++;
+    submit(s, c, WRITING);
 }
 
 /* Room for a record of `size` bytes at the head, its header not yet filled in; NULL when the budget is used up. */
@@ -284,9 +208,8 @@ rec_t *fifo_put(store_t *s, fifo_t *f, uint32_t size, int64_t t, int spill)
     }
     if (!f->head->used)
         f->head->first = t;
-    rec_t *r = (rec_t *)(f->head->data + f->head->used);
     f->head->used += size;
-    return r;
+    return (rec_t *)(f->head->data + f->head->used - size);
 }
 
 /* Leave the chunk at the tail. */
@@ -299,8 +222,7 @@ void fifo_skip(store_t *s, fifo_t *f)
         f->fetch = c->next;
     if (f->head == c)
         f->head = NULL;
-    if (c->place == ON_DISK)
-        s->st.disk_chunks--;
+    s->st.disk_chunks -= c->place == ON_DISK;
     if (c->place == WRITING || c->place == READING)
         c->orphan = 1;
     else
@@ -316,8 +238,6 @@ rec_t *fifo_peek(store_t *s, fifo_t *f)
         return NULL;
     return (rec_t *)(f->tail->data + f->at);
 }
-
-void fifo_pop(fifo_t *f, uint32_t size) { f->at += size; }
 
 void fifo_clear(store_t *s, fifo_t *f)
 {
@@ -350,22 +270,13 @@ int64_t fifo_fetch(store_t *s, fifo_t *f, int64_t now)
         if (c->first - s->lead > now)
             return c->first - s->lead;
         int near = c == f->tail || c == f->tail->next;
-        if (!near && s->st.ram_chunks - s->spares >= s->ram_limit - s->ram_limit / 4)
+        if (!near && chunks_in_use(s) >= s->ram_limit - s->ram_limit / 4)
             return FAR; /* asked again when the chunks before it have gone */
-        if (c->place == WRITING) {
+        if (c->place == WRITING)
             c->keep = 1;
-            continue;
-        }
-        chunk_t *spare = c->data ? NULL : s->spare;
-        if (spare) {
-            s->spare = spare->next;
-            s->spares--;
-            c->data = spare->data;
-            free(spare);
-        }
-        if (!c->data && !(c->data = ram_take(s)))
-            return FAR;
-        if (!start_job(s, c, 0))
+        else if (ram_take(s, c))
+            submit(s, c, READING);
+        else
             return FAR;
     }
 }

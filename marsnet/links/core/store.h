@@ -2,26 +2,24 @@
 #ifndef MARSNET_STORE_H
 #define MARSNET_STORE_H
 #include <pthread.h>
-#include <semaphore.h>
-#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define FAR INT64_MAX
 #define CHUNK_BYTES (256u << 10)
-
 #define MAX_CLASSES 8
+#define SPARES 16 /* pieces of memory kept mapped while nobody needs them */
 
 enum chunk_place { IN_RAM, WRITING, ON_DISK, READING, LOST };
 
 typedef struct { uint64_t frames, bytes; } count_t;
 
 typedef struct chunk {
-    struct chunk *next;
+    struct chunk *next, *job; /* next of its FIFO; next in the queue of the disk thread */
     uint8_t *data;
     uint32_t used, place;
-    int64_t slot, first;         /* slot in the spill file; time of the first record */
-    int keep, orphan;            /* being written, but needed in RAM after all; no longer needed */
+    int64_t slot, first;        /* slot in the spill file; time of the first record */
+    int keep, orphan;           /* being written, but needed in RAM after all; no longer needed */
     count_t count[MAX_CLASSES]; /* what it holds, should the disk lose it */
 } chunk_t;
 
@@ -44,44 +42,27 @@ typedef struct {
     int32_t last_errno, writing; /* errno of the last write if it failed; writes under way */
 } store_stats_t;
 
-typedef struct job {
-    struct job *next;
-    chunk_t *chunk; /* NULL: `data` is appended to a file of the caller's and freed */
-    int write, fd, error;
-    uint8_t *data;
-    int64_t at;
-    size_t len;
-    _Atomic int *failed;
-    sem_t *done;
-} job_t;
-
 typedef struct {
-    uint64_t ram_limit; /* chunks */
-    chunk_t *spare;
+    pthread_mutex_t lock; /* held by whoever touches anything below, or a FIFO */
+    uint64_t ram_limit;   /* chunks */
+    int64_t lead;         /* ns before its first deadline at which a chunk is fetched */
+    int64_t slots;
+    uint8_t *spare[SPARES];
     uint32_t spares;
-    store_stats_t st;
-    /* The worker alone owns chunks; the disk thread reads and writes what it is told and hands the job back. */
-    int file, event;
-    int64_t slots, *free_slots;
-    size_t free_count, free_cap;
-    job_t *todo, *todo_last, *done;
-    pthread_mutex_t lock;
+    int file, done, alarm;              /* spill file or -1; eventfds: a transfer has ended, it has failed */
+    chunk_t *free_slots, *todo[2], *last[2]; /* of the disk thread: what to read, what to write */
     pthread_cond_t wake;
-    pthread_t thread;
-    int running, stop;
-    int64_t lead; /* ns before its first deadline at which a chunk is fetched */
+    int stop;
+    store_stats_t st;
 } store_t;
 
 static inline uint32_t rec_size(uint32_t bytes) { return (uint32_t)((sizeof(rec_t) + bytes + 7) & ~7u); }
 
-void store_init(store_t *s, uint64_t ram_bytes);
-int store_start(store_t *s, const char *spill_dir, int event);
+void store_init(store_t *s, uint64_t ram_bytes, int file, int done, int alarm);
+void store_run(store_t *s);
 void store_free(store_t *s);
-int store_append(store_t *s, int fd, uint8_t *data, size_t len, _Atomic int *failed, sem_t *done);
-int store_collect(store_t *s);
 rec_t *fifo_put(store_t *s, fifo_t *f, uint32_t size, int64_t t, int spill);
 rec_t *fifo_peek(store_t *s, fifo_t *f);
-void fifo_pop(fifo_t *f, uint32_t size);
 void fifo_skip(store_t *s, fifo_t *f);
 void fifo_clear(store_t *s, fifo_t *f);
 int64_t fifo_due(store_t *s, fifo_t *f, int64_t now);

@@ -63,25 +63,24 @@ static int64_t earliest(const pipe_t *p, uint32_t cls, int64_t octets)
 {
     int64_t base = p->next_tx;
     if (p->busy) {
-        base = p->busy_free;
+        base = (int64_t)(p->busy_free >> 30);
         if (p->busy_cls == cls)
-            octets -= p->came[cls] - p->left[cls] - (int64_t)p->room[cls].bytes;
+            octets -= p->came[cls] - p->left[cls] - (int64_t)waiting(p, cls).bytes;
         if (octets <= 0)
             return p->busy_end + delay_at(&p->busy_seg, p->busy_end);
     }
-    if (base >= p->horizon || !p->segs || base < p->seg[0].t0)
+    const track_t *line = &p->sender;
+    if (base >= p->horizon || !line->n || base < line->seg[0].t0)
         return p->next_tx;
-    size_t k = p->cur;
-    while (k + 1 < p->segs && p->seg[k + 1].t0 <= base)
-        k++;
-    int64_t until = k + 1 < p->segs ? p->seg[k + 1].t0 : p->horizon;
-    unsigned __int128 service = ((unsigned __int128)octets * p->seg[k].byte_time) >> FRAC_BITS;
+    size_t k = in_force(line, line->cur, base);
+    int64_t until = k + 1 < line->n ? line->seg[k + 1].t0 : p->horizon;
+    unsigned __int128 service = ((unsigned __int128)octets * line->seg[k].byte_time) >> 30;
     if (service > (unsigned __int128)(until - base))
         return until;
-    int64_t end = base + (int64_t)service, arrival = end + delay_at(&p->seg[k], end);
+    int64_t end = base + (int64_t)service, arrival = end + delay_at(&line->seg[k], end);
     int others = p->busy && p->busy_cls != cls;
     for (uint32_t c = 0; c < p->cfg.classes; c++)
-        others |= c != cls && p->room[c].frames;
+        others |= c != cls && waiting(p, c).frames;
     return others && arrival > until ? until : arrival;
 }
 

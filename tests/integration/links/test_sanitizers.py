@@ -26,7 +26,7 @@ exec "$@"
 
 def build(tmp_path: Path, *flags: str) -> Path:
     program = tmp_path / "drive"
-    sources = [DRIVER, *(CORE / f"{name}.c" for name in ("store", "pipeline", "capture", "worker", "engine"))]
+    sources = [DRIVER, *(CORE / f"{name}.c" for name in ("store", "pipeline", "train", "wire", "engine"))]
     done = subprocess.run(
         ["gcc", "-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", f"-I{CORE}", "-pthread", *flags,
          "-o", str(program), *map(str, sources)],

@@ -114,7 +114,8 @@ def test_order_outages_and_the_balance_hold_when_the_processors_are_busy(lab: An
     ]
     shrinking = [Segment(now + k * 130 * MS, (900 - k % 7 * 120) * MS, rate_bps=30e6, loss=0.01) for k in range(300)]
     client.load_timeline("space", "ab", faulted(shrinking, faults))
-    client.receiver_down("space", "ab", [(now + k * S, now + k * S + 100 * MS) for k in range(1, 40)])
+    # shrinking delays bunch arrivals into 190 ms of every 910; the gaps between these intervals are shorter
+    client.receiver_down("space", "ab", [(now + k * 250 * MS, now + (k * 250 + 80) * MS) for k in range(1, 160)])
     with busy():
         lab.run("a", sys.executable, "-c", SEND, "6000")
         out, _ = sink.communicate(timeout=60)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from marsnet.dtn.node.config import ClockConfig, NodeConfig
+from marsnet.dtn.node.config import DEFAULT_PORTS, ClockConfig, NodeConfig
 from marsnet.dtn.node.ledger import Record, Step, read_ledgers
 from marsnet.plan.files import write_plan
 from marsnet.plan.types import Contact, ContactPlan, Range
@@ -96,7 +96,7 @@ class Chain:
                     "plan": "plan.json",
                     "neighbours": neighbours,
                     "state": str(self.folder / name),
-                    "bind": self.address(name),
+                    "listen": {self._convergence: (self.address(name), DEFAULT_PORTS[self._convergence])},
                     "hiccup": 0.1,
                     "flows": flows.get(name, []),
                     **self._options,

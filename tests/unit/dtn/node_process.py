@@ -141,7 +141,7 @@ def running(
                 "plan": "plan.json",
                 "state": str(place / "state"),
                 "durability": "process",
-                "bind": address(number),
+                "listen": {"ltp": [address(number), 1113]},
                 "neighbours": {other: {"address": address(numbers[other])} for other in sorted(near)},
                 "metrics": [address(number), 8090],
                 "hiccup": 0.25,

@@ -68,7 +68,7 @@ def test_static_without_a_way() -> None:
     router = static({"d": "b", "c": "x"})
     assert router.route(ask("b"), 0.0) == NoRoute(Reason.UNREACHABLE)
     assert router.route(ask("c"), 0.0) == NoRoute(Reason.UNREACHABLE)
-    assert router.route(ask("z"), 0.0) == NoRoute(Reason.UNKNOWN)
+    assert router.route(ask("z"), 0.0) == NoRoute(Reason.UNREACHABLE)
     assert router.route(ask("a"), 0.0) == NoRoute(Reason.LOCAL)
     assert router.route(ask(expires=1.0), 1.0) == NoRoute(Reason.EXPIRED)
     assert router.route(ask(expires=11.5), 0.0) == NoRoute(Reason.LATE, 500)

@@ -63,7 +63,12 @@ ACTION = st.one_of(
     st.tuples(st.just("poll")),
     st.tuples(st.just("replace"), st.integers(-3000, 8000), timelines(), st.none() | st.integers(0, 9000)),
     st.tuples(st.just("extend"), st.none() | st.integers(0, 9000)),
-    st.tuples(st.just("deaf"), st.integers(-2000, 20_000), st.lists(st.integers(1, 9000), max_size=6)),
+    st.tuples(
+        st.just("deaf"),
+        st.integers(-2000, 20_000),
+        st.lists(st.integers(1, 9000), max_size=6),
+        st.none() | st.integers(-3000, 3000),
+    ),
 )
 
 
@@ -85,7 +90,7 @@ def act(pipe: PhysicsPipeline, now: int, action: tuple[Any, ...], log: list[Any]
         for size in action[2]:
             spans.append((start, start + size))
             start += 2 * size
-        pipe.receiver_down(spans, now + action[1])
+        pipe.receiver_down(spans, None if action[3] is None else now + action[1] + action[3])
     log.append(pipe.next_deadline())
 
 

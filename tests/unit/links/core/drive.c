@@ -1,13 +1,18 @@
 /* Drives the core under a sanitizer: random physics, then real sockets with commands from two threads at once. */
+#define _GNU_SOURCE
 #include "engine.h"
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <net/if.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
-#include <net/if.h>
-#include <linux/if_packet.h>
 
 static uint64_t seed = 7;
 static uint64_t any(uint64_t below)
@@ -28,10 +33,10 @@ static size_t timeline(seg_t *seg, int64_t from)
 
 static void physics(int carry)
 {
-    pipe_config_t cfg = {.classes = 3, .weighted = any(2), .max_frame = 1600, .carry = carry, .report = !carry, .seed = any(99)};
+    pipe_config_t cfg = {.classes = 3, .weighted = any(2), .max_frame = 1600, .carry = carry, .seed = any(99)};
     for (int c = 0; c < 3; c++)
         cfg.limit_bytes[c] = 9000, cfg.limit_frames[c] = 5 + any(40), cfg.quantum[c] = 1600;
-    pipe_t *p = solo_new(&cfg);
+    pipe_t *p = pipe_new(&cfg, NULL);
     seg_t seg[8];
     uint8_t data[1700] = {0};
     rec_t out[32];
@@ -47,87 +52,136 @@ static void physics(int carry)
             n = timeline(seg, now - 2000);
             pipe_replace(p, now - 2000, seg, n, any(2) ? FAR : now + 9000);
         }
-        span_t deaf = {now + 100, now + 900};
+        seg_t deaf[] = {{.t0 = now + 100}, {.t0 = now + 900, .flags = SEG_UP}};
         if (!any(30))
-            pipe_deaf(p, now, &deaf, 1);
+            pipe_receiver(p, now, deaf, 2);
         pipe_next(p);
         if (!pipe_balanced(p))
             exit(3);
     }
     if (any(2))
-        pipe_abandon(p, now);
-    solo_free(p);
+        pipe_abandon(p);
+    pipe_free(p);
 }
 
-static int stop;
-static struct engine *engine;
-static int32_t ids[2];
+static int stop, file;
+static engine_t *engine;
+static dir_t *dirs[2];
+static capture_t capture;
+
+static void *move(void *arg) { return engine_run(engine), arg; }
+static void *spill(void *arg) { return store_run(&engine->store), arg; }
 
 static void *watch(void *arg)
 {
-    wire_stats_t out[2];
+    wire_stats_t out;
     engine_stats_t all;
-    (void)arg;
     while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
-        if (engine_stats(engine, ids, 2, out, &all) || out[0].pipe.broken)
-            exit(4);
+        for (int i = 0; i < 2; i++) {
+            dir_stats(dirs[i], &out);
+            if (out.pipe.broken)
+                exit(4);
+        }
+        engine_stats(engine, &all);
         usleep(500);
     }
-    return NULL;
+    return arg;
 }
 
-static int sockets(const char *spill, const char *capture)
+static void *write_capture(void *arg)
 {
-    int error = 0, frames = 30000;
-    engine = engine_open(0, 4 << 20, spill, &error);
-    if (!engine)
-        return 5;
-    pipe_config_t cfg = {.classes = 1, .max_frame = 1600, .carry = 1, .seed = 1, .limit_bytes = {1 << 22}, .limit_frames = {1 << 20}, .quantum = {1600}};
-    wire_config_t wire = {.slot_bytes = 2048, .slots = 4096};
-    for (int i = 0; i < 2; i++) {
-        wire.in_if = (int32_t)if_nametoindex(i ? "m1" : "m0");
-        wire.out_if = (int32_t)if_nametoindex(i ? "m0" : "m1");
-        ids[i] = engine_add(engine, &wire, &cfg);
-        if (ids[i] < 0)
-            return 6;
-        seg_t seg = {.delay = 700000000, .flags = SEG_UP};
-        engine_timeline(engine, ids[i], INT64_MIN, &seg, 1, FAR);
+    for (uint64_t done = 0, now, last = 0; !last;) {
+        last = __atomic_load_n(&stop, __ATOMIC_ACQUIRE) == 2;
+        while ((now = capture_drained(&capture, done)) > done) {
+            uint64_t from = done % CAPTURE_BYTES, n = now - done < CAPTURE_BYTES - from ? now - done : CAPTURE_BYTES - from;
+            ssize_t put = write(file, capture.ring + from, n);
+            if (put < 0)
+                exit(5);
+            done += (uint64_t)put;
+        }
+        eventfd_t count;
+        if (!last)
+            eventfd_read(capture.event, &count);
     }
-    FILE *file = fopen(capture, "wb");
-    engine_capture(engine, ids[0], dup(fileno(file)), 0, "t", "r");
-    fclose(file);
-    pthread_t watcher;
-    pthread_create(&watcher, NULL, watch, NULL);
-    int s = socket(AF_PACKET, SOCK_RAW, 0);
-    struct sockaddr_ll at = {.sll_family = AF_PACKET, .sll_ifindex = (int)if_nametoindex("e0")};
-    uint8_t frame[1200] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x88, 0xb5};
+    return arg;
+}
+
+static int packet_socket(const char *name, int protocol)
+{
+    int s = socket(AF_PACKET, SOCK_RAW, 0), version = TPACKET_V2;
+    struct tpacket_req ring = {RING_BLOCK, 8, 2048, 4096};
+    struct sockaddr_ll at = {.sll_family = AF_PACKET, .sll_protocol = htons((uint16_t)protocol), .sll_ifindex = (int)if_nametoindex(name)};
+    if (protocol && (setsockopt(s, SOL_PACKET, PACKET_VERSION, &version, sizeof version) ||
+                     setsockopt(s, SOL_PACKET, PACKET_IGNORE_OUTGOING, &version, sizeof version) ||
+                     setsockopt(s, SOL_PACKET, PACKET_RX_RING, &ring, sizeof ring)))
+        exit(6);
     if (bind(s, (struct sockaddr *)&at, sizeof at))
-        return 7;
+        exit(7);
+    return s;
+}
+
+static int sockets(const char *folder, const char *path)
+{
+    int frames = 30000;
+    wire_config_t wire[2];
+    pthread_t worker, disk, watcher, writer;
+    engine = engine_new(4 << 20, open(folder, O_TMPFILE | O_RDWR, 0600), eventfd(0, EFD_NONBLOCK));
+    pthread_create(&worker, NULL, move, NULL);
+    pthread_create(&disk, NULL, spill, NULL);
+    pipe_config_t cfg = {.classes = 1, .max_frame = 1600, .carry = 1, .seed = 1, .limit_bytes = {1 << 22}, .limit_frames = {1 << 20}, .quantum = {1600}};
+    for (int i = 0; i < 2; i++) {
+        wire[i] = (wire_config_t){.rx = packet_socket(i ? "m1" : "m0", ETH_P_ALL), .tx = packet_socket(i ? "m0" : "m1", 0), .slot_bytes = 2048, .slots = 4096};
+        wire[i].ring = mmap(NULL, 4096 * 2048, PROT_READ | PROT_WRITE, MAP_SHARED, wire[i].rx, 0);
+        dirs[i] = dir_add(engine, &wire[i], &cfg);
+        seg_t seg = {.delay = 700000000, .flags = SEG_UP};
+        dir_timeline(dirs[i], INT64_MIN, &seg, 1, FAR);
+    }
+    file = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    capture.ring = malloc(CAPTURE_BYTES);
+    capture.event = eventfd(0, 0);
+    pthread_create(&writer, NULL, write_capture, NULL);
+    dir_capture(dirs[0], &capture);
+    pthread_create(&watcher, NULL, watch, NULL);
+    int s = packet_socket("e0", 0);
+    uint8_t frame[1200] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x88, 0xb5};
     for (int i = 0; i < frames; i++) {
         if (send(s, frame, sizeof frame, 0) < 0)
             i--;
         if (i % 50 == 0)
             usleep(1000);
         if (i % 5000 == 0) {
-            engine_pause(engine, ids[0], 1);
-            engine_pause(engine, ids[0], 0);
+            dir_clock(dirs[0], FAR, 1);
+            dir_clock(dirs[0], FAR, 0);
         }
     }
     wire_stats_t out;
     engine_stats_t all;
     do {
         usleep(20000);
-        if (engine_stats(engine, ids, 1, &out, &all))
-            return 8;
-    } while (out.pipe.wait.frames || out.pipe.fly.frames);
+        dir_stats(dirs[0], &out);
+    } while (out.pipe.wait[0].frames || out.pipe.fly.frames);
+    engine_stats(engine, &all);
     __atomic_store_n(&stop, 1, __ATOMIC_RELEASE);
     pthread_join(watcher, NULL);
-    printf("in %lu out %lu dropped %lu written %lu read %lu\n", out.pipe.in.frames, out.pipe.out.frames, out.pipe.drop.frames, all.store.written,
-           all.store.read);
-    engine_capture_stop(engine, ids[0]);
-    engine_close(engine);
+    dir_capture(dirs[0], NULL);
+    __atomic_store_n(&stop, 2, __ATOMIC_RELEASE);
+    eventfd_write(capture.event, 1);
+    pthread_join(writer, NULL);
+    printf("in %lu out %lu dropped %lu written %lu read %lu captured %lu\n", out.pipe.in[0].frames, out.pipe.out[0].frames,
+           out.pipe.drop[0].frames, all.store.written, all.store.read, capture.written);
+    for (int i = 0; i < 2; i++) {
+        dir_remove(dirs[i]);
+        munmap(wire[i].ring, 4096 * 2048);
+        close(wire[i].rx);
+        close(wire[i].tx);
+    }
+    engine_stop(engine);
+    pthread_join(worker, NULL);
+    pthread_join(disk, NULL);
+    engine_free(engine);
+    free(capture.ring);
     close(s);
-    return out.pipe.in.frames < (uint64_t)frames || !all.store.written || out.pipe.broken ? 9 : 0;
+    return out.pipe.in[0].frames < (uint64_t)frames || !all.store.written || out.pipe.broken || capture.lost ? 9 : 0;
 }
 
 int main(int argc, char **argv)

@@ -1,0 +1,195 @@
+"""The figures of a run's report. Each is bounded in size, whatever the run."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from marsnet.dtn.node.ledger import Record, Step
+from marsnet.runs.judge import Judgement
+from marsnet.runs.lives import Life
+from marsnet.runs.page import COLOURS
+from marsnet.runs.stays import stays
+from marsnet.worlds.availability import real_contacts
+from marsnet.worlds.spec import Outcome, RunSpec
+
+_TICKS = 20_000
+"""Bundles drawn one by one; more of them share marks."""
+_POINTS = 2000
+"""Points of a line."""
+
+
+def contacts_and_traffic(spec: RunSpec, outcome: Outcome, judgement: Judgement) -> go.Figure:
+    """Contacts as bars, one row a direction; what a bundle crossed is a tick in its class's colour; faults shaded."""
+    drawn = go.Figure()
+    end = min(outcome.elapsed, spec.plan.end)
+    rows = [f"{source} → {target}" for source, target in spec.plan.pairs()]
+    bars = [c for c in real_contacts(spec.plan, spec.incidents) if c.start < end]
+    drawn.add_bar(
+        y=[f"{c.source} → {c.target}" for c in bars],
+        x=[(min(c.end, end) - c.start) / 3600 for c in bars],
+        base=[c.start / 3600 for c in bars],
+        customdata=[c.rate / 1e3 for c in bars],
+        orientation="h",
+        marker_color="#d6eaf8",
+        name="contact",
+        hovertemplate="%{y}: from %{base:.3f} h for %{x:.3f} h at %{customdata:.0f} kbit/s<extra></extra>",
+    )
+    crossed = [
+        (record, judgement.lives[record.bundle])
+        for record in outcome.records
+        if record.step == Step.RECEIVED and record.details.get("peer") and record.bundle in judgement.lives
+    ]
+    shared = len(crossed) > _TICKS
+    for name, colour in COLOURS.items():
+        marks: dict[tuple[float, str], list[int]] = defaultdict(list)
+        for record, life in crossed:
+            if life.service_class == name:
+                at = round(1000 * record.time / end) * end / 1000 if shared else record.time
+                marks[at / 3600, f"{record.details['peer']} → {record.node}"].append(life.size)
+        if marks:
+            drawn.add_scattergl(
+                x=[x for x, _ in marks],
+                y=[y for _, y in marks],
+                customdata=[[len(sizes), sum(sizes) / 1e3] for sizes in marks.values()],
+                mode="markers",
+                marker={"symbol": "line-ns-open", "size": 9, "color": colour},
+                name=name,
+                hovertemplate="%{y}, %{x:.3f} h: %{customdata[0]} bundles, %{customdata[1]:.1f} kB<extra>"
+                + name
+                + "</extra>",
+            )
+    _shade(drawn, spec)
+    drawn.update_layout(height=160 + 24 * len(rows), barmode="overlay", legend={"orientation": "h", "y": 1.06})
+    drawn.update_xaxes(title="hours since the start", range=[0, end / 3600])
+    drawn.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=rows)
+    return drawn
+
+
+def latency_against_light(judgement: Judgement) -> go.Figure:
+    """Cumulative shares of the latency of each class; the band is the light time that none can beat."""
+    drawn = go.Figure()
+    lights: list[float] = []
+    for name, chosen in _by_class(judgement).items():
+        late = sorted(life.delivered - life.created for life in chosen if life.delivered is not None)
+        lights += [judgement.light.between(x.source, x.destination, x.created) for x in chosen]
+        _cumulative(drawn, name, late, len(chosen))
+    if lights:
+        x1 = max(*lights, 1.002 * min(lights))
+        drawn.add_vrect(x0=min(lights), x1=x1, fillcolor="#1b2631", opacity=0.25, line_width=0)
+    _shares(drawn, "seconds from creation to delivery (grey: light time)")
+    if lights and min(lights) > 0:
+        longest = max((x.delivered - x.created for x in judgement.lives.values() if x.delivered), default=2 * lights[0])
+        # The axis of a logarithmic range is given in powers of ten.
+        drawn.update_xaxes(range=[math.log10(0.9 * min(lights)), math.log10(1.1 * max(longest, *lights))])
+    return drawn
+
+
+def latency_beyond_light(judgement: Judgement, allowed: Mapping[str, float]) -> go.Figure:
+    """The same beyond light time, with what the requirements allow each class as a dotted line."""
+    drawn = go.Figure()
+    for name, chosen in _by_class(judgement).items():
+        late = sorted(
+            max(x.delivered - x.created - judgement.light.between(x.source, x.destination, x.created), 0.01)
+            for x in chosen
+            if x.delivered is not None
+        )
+        _cumulative(drawn, name, late, len(chosen))
+        if math.isfinite(limit := allowed.get(name, math.inf)) and limit > 0:
+            drawn.add_vline(x=limit, line={"color": COLOURS[name], "dash": "dot"})
+    return _shares(drawn, "seconds beyond light time (dotted: what a requirement allows)")
+
+
+def stores(spec: RunSpec, outcome: Outcome, judgement: Judgement) -> go.Figure:
+    """Payload in each node's store over time."""
+    events: dict[str, list[tuple[float, float]]] = {node: [] for node in spec.topology.nodes}
+    for stay in stays(outcome.records):
+        if stay.bundle in judgement.lives:
+            size = judgement.lives[stay.bundle].size / 1e6
+            events.setdefault(stay.node, []).extend(((stay.begin, size), (stay.end, -size)))
+    return _levels(spec, events, outcome.elapsed, "MB in the store")
+
+
+def queues(spec: RunSpec, outcome: Outcome, judgement: Judgement) -> go.Figure:
+    """Bundles that wait in each node's store to be handed on."""
+    events: dict[str, list[tuple[float, float]]] = {node: [] for node in spec.topology.nodes}
+    for stay in stays(outcome.records):
+        life = judgement.lives.get(stay.bundle)
+        if life is not None and stay.node != life.destination:
+            events.setdefault(stay.node, []).extend(((stay.begin, 1.0), (stay.end, -1.0)))
+    return _levels(spec, events, outcome.elapsed, "bundles waiting")
+
+
+def _by_class(judgement: Judgement) -> dict[str, list[Life]]:
+    found: dict[str, list[Life]] = {name: [] for name in COLOURS}
+    for life in judgement.lives.values():
+        found.setdefault(life.service_class, []).append(life)
+    return {name: chosen for name, chosen in found.items() if chosen}
+
+
+def _cumulative(drawn: go.Figure, name: str, late: Sequence[float], accepted: int) -> None:
+    """A line that ends below 100 % where bundles are missing, thinned out to a bounded number of points."""
+    if late:
+        picked = sorted({*np.linspace(0, len(late) - 1, min(len(late), _POINTS)).round().astype(int).tolist()})
+        drawn.add_scatter(
+            x=[late[i] for i in picked],
+            y=[100 * (i + 1) / accepted for i in picked],
+            mode="lines+markers" if len(picked) < 30 else "lines",
+            line={"color": COLOURS.get(name), "shape": "hv"},
+            name=name,
+        )
+
+
+def _shares(drawn: go.Figure, title: str) -> go.Figure:
+    drawn.update_layout(height=340, legend={"orientation": "h", "y": 1.12})
+    drawn.update_xaxes(type="log", title=title)
+    drawn.update_yaxes(title="% of accepted bundles", range=[0, 101])
+    return drawn
+
+
+def _levels(spec: RunSpec, events: Mapping[str, list[tuple[float, float]]], elapsed: float, title: str) -> go.Figure:
+    """A line for each node: the sum of what came less what went. Thinned lines keep the peak of each piece."""
+    drawn = go.Figure()
+    for node, changes in events.items():
+        changes.sort()
+        times = np.array([0.0, *(at for at, _ in changes if at <= elapsed), elapsed]) / 3600
+        within = [amount for at, amount in changes if at <= elapsed]
+        levels = np.concatenate(([0.0], np.cumsum(within), [sum(within)])).round(6)
+        if len(times) > _POINTS:
+            pieces = np.array_split(np.arange(len(times)), _POINTS // 2)
+            picked = sorted({i for p in pieces for i in (int(p[levels[p].argmax()]), int(p[-1]))})
+            times, levels = times[picked], levels[picked]
+        drawn.add_scatter(x=times.tolist(), y=levels.tolist(), mode="lines", line={"shape": "hv"}, name=node)
+    _shade(drawn, spec)
+    drawn.update_layout(height=320, legend={"orientation": "h", "y": 1.15})
+    drawn.update_xaxes(title="hours since the start", range=[0, elapsed / 3600])
+    drawn.update_yaxes(title=title, rangemode="tozero")
+    return drawn
+
+
+def _shade(drawn: go.Figure, spec: RunSpec) -> None:
+    for incident in spec.incidents[:50]:
+        drawn.add_vrect(
+            x0=incident.start / 3600,
+            x1=min(incident.end, spec.plan.end) / 3600,
+            fillcolor="#c0392b",
+            opacity=0.08,
+            line_width=0,
+            annotation_text=f"{incident.name or incident.subject}: {incident.kind.replace('_', ' ')}",
+            annotation_font_size=10,
+        )
+
+
+def carried(records: Iterable[Record], lives: Mapping[str, Life]) -> dict[tuple[str, str], tuple[int, int]]:
+    """Bundles and bytes of payload that each direction carried."""
+    found: dict[tuple[str, str], tuple[int, int]] = {}
+    for record in records:
+        peer = record.details.get("peer")
+        if record.step == Step.RECEIVED and peer and record.bundle in lives:
+            bundles, octets = found.get((str(peer), record.node), (0, 0))
+            found[str(peer), record.node] = bundles + 1, octets + lives[record.bundle].size
+    return found
