@@ -9,6 +9,7 @@ Everything happens in network namespaces of its own. Figures go to stdout as JSO
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -18,7 +19,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from marsnet.links.client import DelayLineClient
 from marsnet.links.fidelity import percentile
 from marsnet.links.timeline import Segment
 
+_COUNT = itertools.count()
 LOAD_SOURCE = Path(__file__).with_name("links_load.c")
 MS, S = 10**6, 10**9
 
@@ -39,7 +40,7 @@ class Bench:
     """Namespaces a, m, b with a cable a-m and one m-b, and the load program."""
 
     def __init__(self, directory: Path) -> None:
-        self.tag = f"lb{os.getpid()}"
+        self.tag = f"lb{os.getpid()}x{next(_COUNT)}"
         self.directory = directory
         self.load = directory / "load"
         sh("gcc", "-O2", "-o", str(self.load), str(LOAD_SOURCE))
@@ -214,7 +215,7 @@ def endurance(bench: Bench, light_minutes: float, spill_dir: Path) -> dict[str, 
                 ("disk", now["store"]["disk_bytes"]), ("cgroup", peak()),
             ):  # fmt: skip
                 most[name] = max(most[name], value)
-            recent = [n - m for n, m in zip_longest(ours["lateness_histogram"], before_ns, fillvalue=0)]
+            recent = [n - m for n, m in itertools.zip_longest(ours["lateness_histogram"], before_ns, fillvalue=0)]
             before_ns = ours["lateness_histogram"]
             print(
                 f"{ours['delivered']['frames']} delivered, p99 {percentile(recent, 0.99)} ns, "
