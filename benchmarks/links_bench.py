@@ -104,7 +104,7 @@ class Bench:
 
     def flow(self, size: int, per_second: float, seconds: float, batch: int, nominal: int = 0) -> tuple[Any, Any]:
         """Send and receive; returns what the sender and the sink say."""
-        sink = self.sink(seconds + nominal / S + 0.5, nominal)
+        sink = self.sink(seconds + nominal / S + 2, nominal)
         sent = sh(*self.inside("a", str(self.load), "send", "e0", str(size), str(per_second), str(seconds), str(batch)))
         return json.loads(sent), json.loads(sink.communicate()[0])
 
@@ -134,6 +134,25 @@ def speed(bench: Bench, rounds: int) -> dict[str, Any]:
                 best["line"] = max(best["line"], bench.throughput(size))
         result[f"{size} B"] = best | {"ratio": best["line"] / best["bridge"]}
     return result
+
+
+def cost(bench: Bench) -> dict[str, Any]:
+    """Processor time of a frame, in microseconds: what the sender spends, and what the line does."""
+    result = {}
+    for size in (64, 1500):
+        with bench.bridge():
+            result[f"{size} B, bridge"] = _costs(bench, size, None)
+        with bench.line(Segment(0, 0, rate_bps=100e9, loss=1e-4)) as (_, pid):
+            result[f"{size} B, line"] = _costs(bench, size, pid)
+    return result
+
+
+def _costs(bench: Bench, size: int, pid: int | None) -> dict[str, float]:
+    frames, line, before = bench.received(), 0.0 if pid is None else _cpu(pid), os.times()
+    bench.throughput(size)
+    frames, after = bench.received() - frames, os.times()
+    sender = after.children_user + after.children_system - before.children_user - before.children_system
+    return {"sender": sender / frames * 1e6, "line": 0.0 if pid is None else (_cpu(pid) - line) / frames * 1e6}
 
 
 def precision(bench: Bench, longest: float) -> dict[str, Any]:
@@ -278,7 +297,7 @@ def _cpu(pid: int) -> float:
 def main() -> None:
     """Run what is asked for and print it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", default=["speed", "precision", "rates", "memory", "idle"])
+    parser.add_argument("parts", nargs="*", default=["speed", "cost", "precision", "rates", "memory", "idle"])
     parser.add_argument("--rounds", type=int, default=3, help="of the speed comparison")
     parser.add_argument("--longest", type=float, default=60.0, help="longest delay of the precision test, seconds")
     parser.add_argument(
@@ -292,6 +311,7 @@ def main() -> None:
         bench = Bench(Path(directory))
         parts = {
             "speed": lambda: speed(bench, options.rounds),
+            "cost": lambda: cost(bench),
             "precision": lambda: precision(bench, options.longest),
             "rates": lambda: rates(bench),
             "memory": lambda: memory(bench),

@@ -91,7 +91,10 @@ def wirefilter(bench: Bench, delay: float) -> Iterator[Path]:
             bench.inside(host, "vde_switch", "-s", str(d / host), "-tap", "e0"),
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
         ))  # fmt: skip
-        while not (d / host / "ctl").exists():
+        while (
+            subprocess.run(bench.inside(host, "test", "-e", "/sys/class/net/e0"), check=False).returncode
+            or not (d / host / "ctl").exists()
+        ):
             time.sleep(0.02)
         sh("ip", "netns", "exec", bench.tag + host, "sysctl", "-qw", "net.ipv6.conf.e0.disable_ipv6=1")
         sh("ip", "-n", bench.tag + host, "link", "set", "e0", "up", "promisc", "on")
@@ -286,10 +289,12 @@ def main() -> None:
     """Run those that are installed and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--delays", nargs="*", type=float, default=[300.0, 1200.0], help="the long ones, seconds")
+    parser.add_argument("--tools", nargs="*", help="only these")
     parser.add_argument("--skip", nargs="*", default=[], help="measurements to leave out")
     options = parser.parse_args()
-    present = [tool for tool in TOOLS if shutil.which(tool[2])]
-    for name in {tool[0] for tool in TOOLS} - {tool[0] for tool in present}:
+    asked = [tool for tool in TOOLS if options.tools is None or tool[0] in options.tools]
+    present = [tool for tool in asked if shutil.which(tool[2])]
+    for name in {tool[0] for tool in asked} - {tool[0] for tool in present}:
         print(name, "skipped: not installed", flush=True)
 
     def one(name: str, run: Callable[[str, float], Any], what: str, delay: float) -> None:

@@ -1,12 +1,11 @@
 """Talks to a delay line's process, and starts one.
 
 Every method of `DelayLineClient` is one short exchange over a Unix socket (well under a millisecond), so an asyncio
-program may call it directly; `AsyncDelayLineClient` does the same without blocking.
+program may call it directly.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import socket
@@ -62,8 +61,9 @@ class DelayLineClient:
     def call(self, method: str, **params: Any) -> Any:
         """One request and its result."""
         self._count += 1
+        request = json.dumps({"id": self._count, "method": method, "params": params})
         try:
-            self._socket.sendall(_request(self._count, method, params))
+            self._socket.sendall(request.encode() + b"\n")
             text = self._file.readline()
         except OSError as error:
             raise _nobody(self.path, error) from error
@@ -153,63 +153,6 @@ class DelayLineClient:
         self.call("shutdown")
 
 
-class AsyncDelayLineClient:
-    """The same exchange for asyncio: `await client.call("stats")`."""
-
-    def __init__(self, path: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.path, self._reader, self._writer = path, reader, writer
-        self._turn = asyncio.Lock()
-        self._count = 0
-
-    @classmethod
-    async def connect(cls, path: Path | str) -> Self:
-        """Connect to a delay line.
-
-        Raises:
-            EnvironmentLacksError: when nobody answers.
-        """
-        try:
-            return cls(Path(path), *await asyncio.open_unix_connection(str(path), limit=64 << 20))
-        except OSError as error:
-            raise _nobody(Path(path), error) from error
-
-    async def call(self, method: str, **params: Any) -> Any:
-        """One request and its result; the methods are those of `DelayLineClient`."""
-        async with self._turn:
-            self._count += 1
-            try:
-                self._writer.write(_request(self._count, method, params))
-                await self._writer.drain()
-                text = await self._reader.readline()
-            except OSError as error:
-                raise _nobody(self.path, error) from error
-        return _result(self.path, text)
-
-    async def load_timeline(
-        self,
-        name: str,
-        direction: str,
-        segments: Iterable[Segment],
-        replace_from_ns: int | None = None,
-        until_ns: int | None = None,
-    ) -> None:
-        """See `DelayLineClient.load_timeline`."""
-        with _timeline(segments) as source:
-            await self.call(
-                "load_timeline",
-                name=name,
-                direction=direction,
-                replace_from_ns=replace_from_ns,
-                until_ns=until_ns,
-                **source,
-            )
-
-    async def close(self) -> None:
-        """Hang up; the links stay."""
-        self._writer.close()
-        await self._writer.wait_closed()
-
-
 class DaemonProcess:
     """A delay line of one's own, in the present network namespace, ended by `close`.
 
@@ -260,10 +203,6 @@ def _timeline(segments: Iterable[Segment]) -> Iterator[dict[str, Any]]:
     with tempfile.NamedTemporaryFile(prefix="marsnet-timeline-") as file:
         write_timeline(Path(file.name), chain(head, source))
         yield {"path": file.name}
-
-
-def _request(ident: int, method: str, params: dict[str, Any]) -> bytes:
-    return json.dumps({"id": ident, "method": method, "params": params}).encode() + b"\n"
 
 
 def _result(path: Path, text: bytes) -> Any:

@@ -3,18 +3,58 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from marsnet.links.client import DelayLineClient
 
 _COUNT = itertools.count()
+SEND = """
+import contextlib, socket, struct, sys, time
+links, count, per_second = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+sockets = []
+for i in range(links):
+    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    s.bind((f"e{i}", 0))
+    s.setsockopt(263, 20, 1)  # SOL_PACKET, PACKET_QDISC_BYPASS: no waiting for the carrier to be noticed
+    sockets.append(s)
+start = time.monotonic()
+for k in range(count):
+    for i, s in enumerate(sockets):
+        wait = start + (k * links + i) / per_second - time.monotonic()
+        if wait > 0:
+            time.sleep(wait)
+        data = struct.pack("<IIq", i, k, time.time_ns()) + bytes(500)
+        with contextlib.suppress(OSError):  # ENOBUFS: the peer is down
+            s.send(bytes([255] * 6 + [2, 0, 0, 0, 0, 1]) + b"\\x88\\xb5" + data)
+"""
+SINK = """
+import json, select, socket, struct, sys, time
+count, seconds = int(sys.argv[1]), float(sys.argv[2])
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x88b5))
+s.setsockopt(socket.SOL_SOCKET, 33, 1 << 27)  # SO_RCVBUFFORCE
+s.setsockopt(socket.SOL_SOCKET, 35, 1)  # SO_TIMESTAMPNS
+print("ready", flush=True)
+got, disorder, delays, last = 0, 0, [], {}
+end = time.monotonic() + seconds
+while got < count and select.select([s], [], [], max(end - time.monotonic(), 0))[0]:
+    data, control, _, source = s.recvmsg(2000, 100)
+    if source[2] == socket.PACKET_OUTGOING:
+        continue
+    link, number, sent = struct.unpack_from("<IIq", data, 14)
+    disorder += source[0] != f"e{link}" or number <= last.get(link, -1)
+    last[link], got = number, got + 1
+    delays.append(sum(f * x for f, x in zip((10**9, 1), struct.unpack("qq", control[0][2]))) - sent)
+print(json.dumps({"got": got, "disorder": disorder, "links": len(last), "least": min(delays, default=None)}))
+"""
 
 
 def sh(*command: str, timeout: float = 60, check: bool = True) -> str:
@@ -79,6 +119,28 @@ class Lab:
         line = process.stdout.readline()
         assert line == f"ready {path}\n".encode(), (line, self.log())
         return DelayLineClient(path)
+
+    def listen(self, count: int, seconds: float) -> subprocess.Popen[str]:
+        """A sink in `b` for the frames of `send`, until `count` have come or some seconds have passed."""
+        sink = subprocess.Popen(
+            self.inside("b", sys.executable, "-c", SINK, str(count), str(seconds)), stdout=subprocess.PIPE, text=True
+        )
+        assert sink.stdout is not None
+        assert sink.stdout.readline() == "ready\n"
+        return sink
+
+    @staticmethod
+    def told(sink: subprocess.Popen[str]) -> dict[str, Any]:
+        """What a sink got: `got`, `disorder`, `links`, `least` (the shortest delay in ns)."""
+        return dict(json.loads(sink.communicate(timeout=60)[0]))
+
+    def sender(self, count: int, per_second: float, links: int = 1) -> list[str]:
+        """The command that sends numbered frames from `a`, over one link after the other."""
+        return self.inside("a", sys.executable, "-c", SEND, str(links), str(count), str(per_second))
+
+    def send(self, count: int, per_second: float, links: int = 1) -> None:
+        """Send numbered frames from `a`, over one link after the other."""
+        sh(*self.sender(count, per_second, links))
 
     def log(self, index: int = 0) -> str:
         return (self.tmp / f"line{index}.log").read_text()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import resource
 import shutil
@@ -23,62 +22,6 @@ pytestmark = pytest.mark.root
 MS = 10**6
 S = 10**9
 
-SEND = """
-import contextlib, socket, struct, sys, time
-links, count, per_second = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-sockets = []
-for i in range(links):
-    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-    s.bind((f"e{i}", 0))
-    s.setsockopt(263, 20, 1)  # SOL_PACKET, PACKET_QDISC_BYPASS: no waiting for the carrier to be noticed
-    sockets.append(s)
-start = time.monotonic()
-for k in range(count):
-    for i, s in enumerate(sockets):
-        wait = start + (k * links + i) / per_second - time.monotonic()
-        if wait > 0:
-            time.sleep(wait)
-        data = struct.pack("<IIq", i, k, time.time_ns()) + bytes(500)
-        with contextlib.suppress(OSError):  # ENOBUFS: the peer is down
-            s.send(bytes([255] * 6 + [2, 0, 0, 0, 0, 1]) + b"\\x88\\xb5" + data)
-"""
-SINK = """
-import json, select, socket, struct, sys, time
-count, seconds = int(sys.argv[1]), float(sys.argv[2])
-s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x88b5))
-s.setsockopt(socket.SOL_SOCKET, 33, 1 << 27)  # SO_RCVBUFFORCE
-s.setsockopt(socket.SOL_SOCKET, 35, 1)  # SO_TIMESTAMPNS
-print("ready", flush=True)
-got, disorder, delays, last = 0, 0, [], {}
-end = time.monotonic() + seconds
-while got < count and select.select([s], [], [], max(end - time.monotonic(), 0))[0]:
-    data, control, _, source = s.recvmsg(2000, 100)
-    if source[2] == socket.PACKET_OUTGOING:
-        continue
-    link, number, sent = struct.unpack_from("<IIq", data, 14)
-    disorder += source[0] != f"e{link}" or number <= last.get(link, -1)
-    last[link], got = number, got + 1
-    delays.append(sum(f * x for f, x in zip((10**9, 1), struct.unpack("qq", control[0][2]))) - sent)
-print(json.dumps({"got": got, "disorder": disorder, "links": len(last), "least": min(delays, default=None)}))
-"""
-
-
-def listen(lab: Any, count: int, seconds: float) -> subprocess.Popen[str]:
-    sink = subprocess.Popen(
-        lab.inside("b", sys.executable, "-c", SINK, str(count), str(seconds)), stdout=subprocess.PIPE, text=True
-    )
-    assert sink.stdout is not None
-    assert sink.stdout.readline() == "ready\n"
-    return sink
-
-
-def told(sink: subprocess.Popen[str]) -> dict[str, Any]:
-    return dict(json.loads(sink.communicate(timeout=60)[0]))
-
-
-def send(lab: Any, count: int, per_second: float, links: int = 1) -> None:
-    lab.run("a", sys.executable, "-c", SEND, str(links), str(count), str(per_second))
-
 
 def figures(client: DelayLineClient, name: str = "space") -> dict[str, Any]:
     found: dict[str, Any] = client.stats()["links"][name]["directions"]["ab"]
@@ -94,12 +37,12 @@ def test_an_interface_that_goes_down_and_comes_up_again(lab: Any) -> None:
     for middle in ("ma0", "mb0"):
         before = figures(client)
         lab.run("m", "ip", "link", "set", middle, "down")
-        send(lab, 5, 1000)
+        lab.send(5, 1000)
         time.sleep(0.2)  # one light time and a half: what was in flight meets the interface as it is
         lab.run("m", "ip", "link", "set", middle, "up")
-        sink = listen(lab, 20, 5)
-        send(lab, 20, 1000)
-        assert told(sink)["got"] == 20
+        sink = lab.listen(20, 5)
+        lab.send(20, 1000)
+        assert lab.told(sink)["got"] == 20
         after = figures(client)
         assert after["delivered"]["frames"] == before["delivered"]["frames"] + 20
         lost = after["dropped"].get("egress", {"frames": 0})["frames"]
@@ -158,9 +101,9 @@ def test_chunks_that_cannot_be_read_are_counted_and_the_rest_arrives(
         client = lab.daemon("--ram", "2 MiB", "--spill-dir", str(tmp_path))
     client.add_link("space", *lab.cable())
     client.load_timeline("space", "ab", [Segment(0, 4 * S)])
-    sink = listen(lab, 10_000, 9)
-    send(lab, 10_000, 5_000)
-    got, store, found = told(sink), client.stats()["store"], figures(client)
+    sink = lab.listen(10_000, 9)
+    lab.send(10_000, 5_000)
+    got, store, found = lab.told(sink), client.stats()["store"], figures(client)
     lost = found["dropped"]["disk_error"]["frames"]
     assert store["read_errors"] == (store["chunks_read"] + store["read_errors"] + 2) // 5 > 0
     assert got["disorder"] == 0
@@ -201,9 +144,9 @@ def test_two_hundred_links_under_load(lab: Any) -> None:
     for i in range(links):
         client.add_link(f"l{i}", f"ma{i}", f"mb{i}", {"ring_slots": 512})
         client.load_timeline(f"l{i}", "ab", [Segment(0, 200 * MS + i * MS, rate_bps=1e6 + i * 1e4)])
-    sink = listen(lab, links * frames, 12)
-    send(lab, frames, 5_000, links)
-    got = told(sink)
+    sink = lab.listen(links * frames, 12)
+    lab.send(frames, 5_000, links)
+    got = lab.told(sink)
     assert (got["got"], got["disorder"], got["links"]) == (links * frames, 0, links)
     assert got["least"] >= 200 * MS
     stats = client.stats()["links"]
@@ -220,7 +163,7 @@ def test_a_killed_daemon_leaves_nothing_that_hinders_the_next(lab: Any) -> None:
     client = lab.daemon()
     client.add_link("space", *lab.cable())
     client.load_timeline("space", "ab", [Segment(0, 10 * S)])
-    send(lab, 5, 1000)
+    lab.send(5, 1000)
     lab.daemons[0].send_signal(signal.SIGKILL)
     lab.daemons[0].wait(10)
     with pytest.raises(EnvironmentLacksError, match="no delay line answers"):
@@ -235,9 +178,9 @@ def test_a_killed_daemon_leaves_nothing_that_hinders_the_next(lab: Any) -> None:
     with DelayLineClient(client.path) as second:
         second.add_link("space", "ma0", "mb0")
         second.load_timeline("space", "ab", [Segment(0, 50 * MS)])
-        sink = listen(lab, 10, 5)
-        send(lab, 10, 1000)
-        assert told(sink)["got"] == 10
+        sink = lab.listen(10, 5)
+        lab.send(10, 1000)
+        assert lab.told(sink)["got"] == 10
 
 
 KILLED = """
@@ -255,9 +198,9 @@ def test_a_client_killed_within_a_request_changes_nothing(lab: Any) -> None:
     client.load_timeline("space", "ab", [Segment(0, MS)])
     done = subprocess.run([sys.executable, "-c", KILLED, str(client.path)], check=False)
     assert done.returncode == -signal.SIGKILL
-    sink = listen(lab, 5, 5)
-    send(lab, 5, 1000)
-    assert told(sink)["got"] == 5
+    sink = lab.listen(5, 5)
+    lab.send(5, 1000)
+    assert lab.told(sink)["got"] == 5
     assert client.ping()["links"] == ["space"]
 
 
@@ -268,9 +211,9 @@ def test_tshark_reads_send_and_arrival_times(lab: Any, tmp_path: Path) -> None:
     client.load_timeline("space", "ab", [Segment(0, 250 * MS)])
     client.capture_start("space", "ab", tmp_path / "x.pcapng")
     started = time.time()
-    sink = listen(lab, 3, 5)
-    send(lab, 3, 100)
-    assert told(sink)["got"] == 3
+    sink = lab.listen(3, 5)
+    lab.send(3, 100)
+    assert lab.told(sink)["got"] == 3
     client.capture_stop("space", "ab")
     fields = ("frame.time_epoch", "frame.interface_name", "frame.packet_id", "frame.len")
     options = [word for name in fields for word in ("-e", name)]
