@@ -254,7 +254,7 @@ class BundleAgent:
     def _deliver(self, held: Held, now: float, *, doubtful: bool | None = None) -> None:
         """A bundle has come to its destination; `doubtful` says of one that waited there before the node was started
         whether an application may have seen it."""
-        bundle = self.delivery.open(held.key, now)
+        bundle = self.delivery.open(held.key, now, first=True)
         if bundle is None:
             return
         wanted = self.local.applications.is_attached(str(bundle.destination))

@@ -23,8 +23,8 @@ class Delivery:
         self.records = 0
         self._node, self._keeper, self._clock, self._metrics = node, keeper, clock, metrics
 
-    def open(self, key: int, now: float) -> Bundle | None:
-        """A bundle as its application gets it: decrypted, verified, stripped.
+    def open(self, key: int, now: float, *, first: bool = False) -> Bundle | None:
+        """A bundle as its application gets it: decrypted, verified, stripped; `first` when it has just come.
 
         None when it cannot be read, or fails its security; its life has been ended then.
         """
@@ -34,7 +34,8 @@ class Delivery:
         if bundle is None or not (keeper.security.active or bundle.encrypted):
             return bundle
         secured = keeper.security.accept(bundle)
-        keeper.failures.update(secured.reasons)
+        if first or secured.bundle is None:
+            keeper.failures.update(secured.reasons)
         if secured.bundle is None:
             keeper.discard(key, secured.reasons[0], now, settled=True)
         return secured.bundle

@@ -178,19 +178,27 @@ class Forwarder:
 
     def _stuck(self, held: Held, decision: NoRoute, now: float) -> None:
         """Nothing takes the bundle as it is: cut it, give it up, or keep it until something changes."""
-        if decision.reason in (Reason.VOLUME, Reason.LATE) and not held.whole:
-            for size in (int(decision.fits / self._expansion), self._largest(held, now)):
-                if size and self.cut(held, size, now):
-                    return
+        if self._cut_to_fit(held, held.destination, decision, now):
+            return
         if not self.give_up(held, decision.reason, now):
             self._limbo[held.key] = held
 
-    def _largest(self, held: Held, now: float) -> int:
+    def _cut_to_fit(self, held: Held, destination: str, decision: NoRoute, now: float) -> bool:
+        """Put fragments in the place of a bundle that only its size keeps from a route; whether there are any."""
+        if held.whole or held.taken or held.legs or decision.reason not in (Reason.VOLUME, Reason.LATE):
+            return False
+        size = int(decision.fits / self._expansion)
+        if size and self.cut(held, size, now):
+            return True
+        size = self._largest(held, destination, now)
+        return bool(size) and self.cut(held, size, now)
+
+    def _largest(self, held: Held, destination: str, now: float) -> int:
         """About the largest part of a bundle that has a route; 0 when not even a small one has."""
         low, high = 0, held.size
         while high - low > max(SMALL, held.size // 64):
             middle = (low + high) // 2
-            decision = self._ask(held, held.destination, now, middle)
+            decision = self._ask(held, destination, now, middle)
             if isinstance(decision, NoRoute):
                 high = middle
                 continue
@@ -207,6 +215,8 @@ class Forwarder:
         for member in sorted(unreached):
             decision = self._ask(held, member, now)
             if isinstance(decision, NoRoute):
+                if self._cut_to_fit(held, member, decision, now):
+                    return
                 self._limbo[held.key] = held
                 continue
             forward = decision[0]

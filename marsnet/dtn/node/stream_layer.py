@@ -86,6 +86,7 @@ class _Way(asyncio.Protocol):
 class StreamLayer(Layer):
     """Bundles one after another on TCP connections. What the operating system has taken counts as taken."""
 
+    one_way = True
     ahead = 0.5
 
     def __init__(

@@ -15,7 +15,7 @@ from marsnet.clock import MissionClock
 from marsnet.dtn.bpv7 import BundleError, Eid, ServiceClass
 from marsnet.dtn.node.backoff import Backoff
 from marsnet.dtn.node.config import Address, TcpclOptions
-from marsnet.dtn.node.layer import Figure, Layer, PeerDown, PeerUp, Received, Returned, Sent, Taken
+from marsnet.dtn.node.layer import Figure, Interrupted, Layer, PeerDown, PeerUp, Received, Returned, Sent, Taken
 from marsnet.dtn.tcpcl import (
     RefuseReason,
     SessionEnded,
@@ -307,6 +307,7 @@ class TcpclLayer(Layer):
                 self._events.append(Received(self, peer.name, (event.data,), receipt))
             case TransferInterrupted():
                 self.drops["interrupted transfer"] += 1
+                self._events.append(Interrupted(None if peer is None else peer.name, event.data))
             case TransferAcknowledged():
                 self._events += (Sent((event.tag,)), Taken((event.tag,)))
             case TransferRefused():
@@ -314,7 +315,8 @@ class TcpclLayer(Layer):
                 self._events.append(Returned((event.tag,), f"refused, reason {int(event.reason)}", refused=declined))
             case TransferFailed():
                 reason = "too large" if event.too_large else "session ended"
-                self._events.append(Returned((event.tag,), reason, refused=event.too_large))
+                kept = 0 if event.too_large else event.acknowledged
+                self._events.append(Returned((event.tag,), reason, refused=event.too_large, kept=kept))
             case _:
                 pass
         self.wake()

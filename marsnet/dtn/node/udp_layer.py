@@ -54,6 +54,7 @@ class UdpclLayer(Layer):
     """Bundles in datagrams. What has left counts as taken: nobody says whether it arrived."""
 
     name = "udpcl"
+    one_way = True
 
     def __init__(self, transport: Datagrams, limits: Mapping[str, int], rate: float = 1.0) -> None:
         """Prepare.
