@@ -55,6 +55,16 @@ class Container(Strict):
     pids: int | None = Field(default=None, gt=0)
 
 
+class Daemon(Strict):
+    """Somebody else's bundle node in place of ours, in the emulated world."""
+
+    template: str = Field(min_length=1, description="a folder under services/foreign, or a path with a '/' in it")
+    convergence: Literal["ltp", "tcpcl", "udpcl", "mtcp", "stcp"] | None = Field(
+        default=None, description="protocol towards its neighbours; by default the first that the template offers"
+    )
+    settings: dict[str, Scalar] = Field(default_factory=dict, description="what the template reads as 'settings'")
+
+
 class NodeBase(Strict):
     """What every node has."""
 
@@ -63,6 +73,7 @@ class NodeBase(Strict):
     radios: tuple[str, ...] = ()
     storage: Size = Field(default=2e9, description="quota of the bundle store")
     container: Container = Container()
+    daemon: Daemon | None = None
 
 
 class Hub(NodeBase):
@@ -465,4 +476,9 @@ def build_topology(document: Document) -> Topology:
                 if (path := getattr(node.ephemeris, key)) is not None
             }
             nodes[name] = node.model_copy(update={"ephemeris": node.ephemeris.model_copy(update=moved)})
+    for name, node in list(nodes.items()):
+        if node.daemon is not None and "/" in node.daemon.template:
+            folder = document.place(("nodes", name, "daemon", "template")).file.parent / node.daemon.template
+            daemon = node.daemon.model_copy(update={"template": str(folder.resolve())})
+            nodes[name] = node.model_copy(update={"daemon": daemon})
     return topology.model_copy(update={"nodes": nodes})

@@ -173,7 +173,7 @@ class Lab:
         )
         network.build_management(nodes, holder_pids)
         progress("nodes")
-        self.containers.start_nodes(list(self.nodes))
+        self.containers.start_nodes([node.name for node in nodes if not node.held])
         services_up = {} if delay_line is None else {"delay-line": delay_line}
         self._new_state(datapath, services_up).save()
 
@@ -347,10 +347,11 @@ class Lab:
         nodes = [
             Target(
                 "nodes",
-                f"{self.mgmt(node.name)}:{spec.NODE_METRICS_PORT}",
-                {"node": node.name, "segment": node.segment},
+                f"{self.mgmt(node.name)}:{node.metrics[0]}",
+                {"node": node.name, "segment": node.segment, "__metrics_path__": node.metrics[1]},
             )
             for node in self.nodes.values()
+            if node.metrics is not None
         ]
         controllers = [
             Target("controllers", f"127.0.0.1:{spec.CONTROLLER_API_PORTS[segment]}", {"segment": segment})

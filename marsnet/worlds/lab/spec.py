@@ -71,6 +71,8 @@ class NodeSpec:
         state_dir: host directory mounted at `/var/lib/marsnet`; it outlives the container.
         limits: what the container may use.
         mounts: further bind mounts, host path to container path; read-only.
+        held: `Lab.up` creates the container and does not start it; `Lab.start_node` does.
+        metrics: what Prometheus scrapes: port and path at its management address; None for nothing.
     """
 
     name: str
@@ -83,6 +85,8 @@ class NodeSpec:
     state_dir: Path | None = None
     limits: Limits = field(default_factory=Limits)
     mounts: dict[str, str] = field(default_factory=dict)
+    held: bool = False
+    metrics: tuple[int, str] | None = (NODE_METRICS_PORT, "/metrics")
 
 
 @dataclass(frozen=True)

@@ -83,9 +83,9 @@ class Chain:
             flows = {
                 "rover": [
                     self._flow("images", "earth", 300_000, 900.0, stop),
-                    self._flow("log", "earth", 900, 12, stop),
+                    self._flow("log", "earth", 900, 30, stop),
                 ],
-                "earth": [self._flow("orders", "rover", 400, 30.0, stop)],
+                "earth": [self._flow("orders", "rover", 400, 60.0, stop)],
             }
             config = NodeConfig.model_validate(
                 {
@@ -97,7 +97,7 @@ class Chain:
                     "neighbours": neighbours,
                     "state": str(self.folder / name),
                     "listen": {self._convergence: (self.address(name), DEFAULT_PORTS[self._convergence])},
-                    "hiccup": 0.1,
+                    "hiccup": 0.5,
                     "flows": flows.get(name, []),
                     **self._options,
                 }

@@ -25,7 +25,7 @@ def kill_at_random(made: Chain, seed: int, kills: int) -> None:
         made.start(name)
     delivered = 0
     for count in range(1, kills + 1):
-        time.sleep(draw.choice((0.02, 0.1, 0.3)) * draw.random())
+        time.sleep(draw.choice((0.02, 0.2, 0.6)) * draw.random())
         victim = draw.choice(NAMES)
         made.kill(victim)
         made.start(victim, fresh=draw.random() < FRESH)
@@ -58,7 +58,7 @@ def settle(made: Chain, seed: int, seconds: float) -> Fate:
 def survive(folder: Path, seed: int, kills: int, network: int, convergence: str) -> None:
     with chain(folder, network, convergence) as made:
         kill_at_random(made, seed, kills)
-        fate = settle(made, seed, 60)
+        fate = settle(made, seed, 90)
     fate.judge()
     print(f"seed {seed}: {kills} kills, {len(fate.accepted)} bundles accepted, {len(fate.delivered)} delivered")
     for name in NAMES:

@@ -1,0 +1,332 @@
+"""Foreign daemons: somebody else's bundle node as a container, told by a template what the topology and plan are.
+
+A template is a folder with a `daemon.yaml` (a `Manifest`) and Jinja2 templates of the daemon's configuration files. The
+contract between the two sides is docs/foreign.md.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import jinja2
+from pydantic import Field, model_validator
+
+from marsnet.clock import MissionClock, parse_utc
+from marsnet.dtn.node.config import FlowConfig
+from marsnet.errors import InputError
+from marsnet.model.document import read_document
+from marsnet.model.mistakes import build
+from marsnet.model.quantities import Duration, Strict
+from marsnet.model.topology import Topology
+from marsnet.plan.files import as_format, write_plan_to
+from marsnet.plan.types import ContactPlan
+
+MANIFEST = "daemon.yaml"
+Protocol = Literal["ltp", "tcpcl", "udpcl", "mtcp", "stcp"]
+
+
+class Ready(Strict):
+    """How one sees that the daemon works: a line of its log, a port that accepts, or a command that succeeds."""
+
+    log: str | None = Field(default=None, description="regular expression that a line of its output contains")
+    tcp: int | None = Field(default=None, ge=1, le=65535, description="port of its management address that accepts")
+    command: tuple[str, ...] | None = Field(default=None, description="program in its container that exits with 0")
+    timeout: Duration = 30.0
+
+    @model_validator(mode="after")
+    def _one(self) -> Ready:
+        if sum(way is not None for way in (self.log, self.tcp, self.command)) != 1:
+            raise ValueError("a probe needs one way; give one of 'log', 'tcp' and 'command'")
+        return self
+
+
+class Series(Strict):
+    """A metric that the bridge reads from a command's output."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    help: str
+    type: Literal["counter", "gauge"] = "gauge"
+    pattern: str = Field(
+        description="regular expression; its group 'value' is the number, other named groups are labels"
+    )
+
+
+class Metrics(Strict):
+    """Where Prometheus finds the daemon's metrics."""
+
+    port: int | None = Field(default=None, ge=1, le=65535, description="its own exporter's, at its management address")
+    path: str = "/metrics"
+    command: tuple[str, ...] | None = Field(
+        default=None, description="what the bridge runs in its container, per scrape"
+    )
+    series: tuple[Series, ...] = ()
+
+    @model_validator(mode="after")
+    def _one(self) -> Metrics:
+        if (self.port is None) == (self.command is None):
+            raise ValueError("metrics come one way; give either 'port' or 'command' with 'series'")
+        if (self.command is None) == bool(self.series):
+            raise ValueError("a bridge needs to know what to read; give 'series' with 'command', and only then")
+        return self
+
+
+class Manifest(Strict):
+    """The `daemon.yaml` of a template."""
+
+    marsnet: Literal["daemon/1"]
+    description: str = ""
+    image: str = Field(description="Docker image; built from the folder's Dockerfile where it has one")
+    command: tuple[str, ...] = Field(default=(), description="in place of the image's entry point")
+    environment: dict[str, str] = Field(default_factory=dict)
+    files: dict[str, str] = Field(
+        default_factory=dict, description="name under /etc/marsnet to template in this folder"
+    )
+    convergence: dict[Protocol, int] = Field(min_length=1, description="protocols that it speaks, with its port")
+    ready: Ready
+    metrics: Metrics | None = None
+    clock: Literal["mission", "faketime", "host"] = Field(
+        description="what it takes for the time: clock.json, libfaketime's file, or this machine's clock (rate 1 only)"
+    )
+    ledger: bool = Field(default=False, description="it writes /var/lib/marsnet/ledger.jsonl, so traffic may end at it")
+
+
+@dataclass(frozen=True)
+class Template:
+    """A template that was read.
+
+    Attributes:
+        folder: where it lies.
+        manifest: its `daemon.yaml`.
+    """
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def name(self) -> str:
+        """Of the folder."""
+        return self.folder.name
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """What a template is told of a node that the daemon has a link to.
+
+    Attributes:
+        name, number, address: who and where.
+        convergence: protocol between the two.
+        port: where the neighbour listens.
+        mtu: bytes of an IP packet.
+    """
+
+    name: str
+    number: int
+    address: str
+    convergence: str
+    port: int
+    mtu: int
+
+
+def shipped() -> Path:
+    """The folder of the templates that come with marsnet."""
+    return Path(__file__).resolve().parents[2] / "services" / "foreign"
+
+
+def read_template(name: str) -> Template:
+    """A template by its name, or by its path.
+
+    Raises:
+        InputError: there is none, or its manifest or a file that it names is wrong.
+    """
+    folder = Path(name) if "/" in name else shipped() / name
+    if not (folder / MANIFEST).is_file():
+        known = sorted(path.parent.name for path in shipped().glob(f"*/{MANIFEST}"))
+        raise InputError(
+            f"there is no daemon template {name!r}",
+            remedy=f"name one of {', '.join(known)}, or give the path of a folder with a {MANIFEST}",
+        )
+    document = read_document(folder / MANIFEST)
+    manifest = build(Manifest, document)
+    for target, source in manifest.files.items():
+        if not (folder / source).is_file():
+            raise document.error(("files", target), f"there is no file {source!r} in {folder}", "add it, or correct it")
+    return Template(folder, manifest)
+
+
+def templates(topology: Topology) -> dict[str, Template]:
+    """The template of every node that runs a foreign daemon.
+
+    Raises:
+        InputError: as `read_template`, or a protocol that the daemon does not speak, or two that do not meet.
+    """
+    found = {name: read_template(node.daemon.template) for name, node in topology.nodes.items() if node.daemon}
+    for name in found:
+        protocol(topology, found, name)
+    for link in topology.links:
+        spoken = {protocol(topology, found, end) for end in link.between if end in found}
+        if len(spoken) > 1:
+            raise InputError(
+                f"the daemons at the ends of link {link.title!r} speak {' and '.join(sorted(spoken))}",
+                remedy="give both the same 'convergence'",
+            )
+    return found
+
+
+def protocol(topology: Topology, found: Mapping[str, Template], name: str) -> Protocol:
+    """The protocol that a foreign daemon speaks with its neighbours.
+
+    Raises:
+        InputError: its template does not offer the one that the topology wants.
+    """
+    daemon, offered = topology.nodes[name].daemon, found[name].manifest.convergence
+    wanted = daemon.convergence if daemon is not None else None
+    if wanted is None:
+        return next(iter(offered))
+    if wanted not in offered:
+        raise InputError(
+            f"node {name!r}: the daemon {found[name].name!r} does not speak {wanted}",
+            remedy=f"choose one of {', '.join(offered)}",
+        )
+    return wanted
+
+
+def refuse_foreign(topology: Topology) -> None:
+    """Raise InputError where a node runs a foreign daemon: for worlds without containers."""
+    for name, node in topology.nodes.items():
+        if node.daemon is not None:
+            raise InputError(
+                f"node {name!r} runs the daemon {node.daemon.template!r}, and the virtual world has no containers",
+                remedy="run with --world emulated, or take 'daemon' out",
+            )
+
+
+class Renderer:
+    """Renders the configuration of one foreign daemon."""
+
+    def __init__(
+        self,
+        template: Template,
+        *,
+        name: str,
+        topology: Topology,
+        plan: ContactPlan,
+        addresses: Mapping[str, str],
+        management: str,
+        neighbours: tuple[Neighbour, ...],
+        convergence: str,
+        flows: tuple[FlowConfig, ...] = (),
+        seed: int = 1,
+    ) -> None:
+        """Take what is known before the mission clock is.
+
+        Args:
+            template: the daemon's.
+            name: of the node.
+            topology: the network.
+            plan: contacts and ranges.
+            addresses: of every node's data plane.
+            management: this node's management address, where metrics and probes look for it.
+            neighbours: those it has links to.
+            convergence: protocol that it speaks.
+            flows: traffic that it is to generate.
+            seed: of random draws.
+        """
+        self._template, self._plan, self._name = template, plan, name
+        node = topology.nodes[name]
+        if node.daemon is None:
+            raise InputError(f"node {name!r} has no foreign daemon", remedy="give it a 'daemon'")
+        numbers = {other: known.number for other, known in topology.nodes.items()}
+        self._context: dict[str, Any] = {
+            "node": {
+                "name": name,
+                "number": node.number,
+                "address": addresses[name],
+                "management": management,
+                "convergence": convergence,
+                "port": template.manifest.convergence[convergence],  # type: ignore[index]
+                "storage": round(node.storage),
+            },
+            "nodes": [{"name": n, "number": numbers[n], "address": addresses[n]} for n in numbers],
+            "neighbours": [asdict(neighbour) for neighbour in neighbours],
+            "next_hop": next_hops(topology, name),
+            "flows": [flow.model_dump() for flow in flows],
+            "settings": dict(node.daemon.settings),
+            "seed": seed,
+            "contacts": [
+                asdict(contact)
+                | {
+                    "owlt": plan.owlt(contact.source, contact.target, contact.start),
+                    "source_number": numbers[contact.source],
+                    "target_number": numbers[contact.target],
+                }
+                for contact in plan.contacts
+            ],
+            "plan": {"start": plan.start, "end": plan.end, "epoch": plan.epoch},
+        }
+
+    def render(self, clock: MissionClock) -> dict[str, str]:
+        """File name to content of everything that the daemon finds under `/etc/marsnet`.
+
+        Raises:
+            InputError: a template is wrong, or asks for something that does not exist.
+        """
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(self._template.folder),
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+            autoescape=False,  # noqa: S701
+        )
+        epoch, now = parse_utc(clock.epoch), clock.now()
+
+        def instant(seconds: float) -> datetime:
+            return epoch + timedelta(seconds=seconds)
+
+        def plan_as(name: str) -> str:
+            out = io.StringIO()
+            write_plan_to(self._plan, out, as_format(name))
+            return out.getvalue()
+
+        names = {"clock": asdict(clock), "now": now, "instant": instant, "plan_as": plan_as}
+        files = {"clock.json": json.dumps(asdict(clock)), "faketimerc": faketime(clock, now)}
+        for target, source in self._template.manifest.files.items():
+            try:
+                files[target] = environment.get_template(source).render(self._context, **names)
+            except jinja2.TemplateError as error:
+                raise InputError(
+                    f"node {self._name!r}: {error}",
+                    remedy="correct the template, or give what it asks for under 'settings'",
+                    file=self._template.folder / source,
+                    line=getattr(error, "lineno", None),
+                ) from None
+        return files
+
+
+def faketime(clock: MissionClock, now: float) -> str:
+    """What libfaketime is to read (FAKETIME_TIMESTAMP_FILE) by a program that begins at mission time `now`."""
+    instant = parse_utc(clock.epoch) + timedelta(seconds=now)
+    return f"@{instant:%Y-%m-%d %H:%M:%S}" + (f" x{clock.rate:g}" if clock.rate != 1 else "") + "\n"
+
+
+def next_hops(topology: Topology, name: str) -> dict[str, str]:
+    """For each other node the neighbour that the fewest links lead by: for daemons whose routes are static."""
+    links: dict[str, list[str]] = {node: [] for node in topology.nodes}
+    for link in topology.links:
+        first, second = link.between
+        links[first].append(second)
+        links[second].append(first)
+    hops: dict[str, str] = {}
+    reached = [(neighbour, neighbour) for neighbour in links[name]]
+    for node, by in reached:
+        if node in hops or node == name:
+            continue
+        hops[node] = by
+        reached += [(further, by) for further in links[node]]
+    return hops
