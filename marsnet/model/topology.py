@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from marsnet.model.daemon import Protocol
 from marsnet.model.document import Document, read_document
 from marsnet.model.expressions import Scalar
 from marsnet.model.mistakes import build
@@ -59,7 +60,7 @@ class Daemon(Strict):
     """Somebody else's bundle node in place of ours, in the emulated world."""
 
     template: str = Field(min_length=1, description="a folder under services/foreign, or a path with a '/' in it")
-    convergence: Literal["ltp", "tcpcl", "udpcl", "mtcp", "stcp"] | None = Field(
+    convergence: Protocol | None = Field(
         default=None, description="protocol towards its neighbours; by default the first that the template offers"
     )
     settings: dict[str, Scalar] = Field(default_factory=dict, description="what the template reads as 'settings'")

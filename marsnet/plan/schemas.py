@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from marsnet.model.daemon import Manifest
 from marsnet.model.scenario import Scenario
 from marsnet.model.topology import Topology
 from marsnet.plan.document import PlanDocument
@@ -20,6 +21,7 @@ _MODELS: dict[str, type[BaseModel]] = {
     "topology.schema.json": Topology,
     "scenario.schema.json": Scenario,
     "plan.schema.json": PlanDocument,
+    "daemon.schema.json": Manifest,
 }
 
 

@@ -16,6 +16,7 @@ from marsnet.plan.types import ContactPlan
 from marsnet.sky.planner import plan_contacts
 from marsnet.units import format_duration
 from marsnet.worlds.calibrate import check_holds, keeps_up
+from marsnet.worlds.foreign import refuse_foreign
 from marsnet.worlds.incidents import incidents, plan_name, without, wrong
 from marsnet.worlds.spec import Incident, RunSpec, check_rate, mission_time
 
@@ -58,6 +59,8 @@ def prepare(
     scenario, topology = load_scenario(path, settings)
     if without_faults:
         scenario = scenario.model_copy(update={"faults": ()})
+    if not emulated:
+        refuse_foreign(topology)
     check_world(scenario, "emulated" if emulated else "virtual", path, settings)
     check_times(scenario, topology, path, settings)
     wanted = scenario.rate if rate is None else rate

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from marsnet.clock import MissionClock
-from marsnet.dtn.node.config import DEFAULT_PORTS, Address, FlowConfig, NeighbourConfig
+from marsnet.dtn.node.config import Address, FlowConfig, NeighbourConfig, NodeConfig
 from marsnet.errors import InputError, RunInvalidError
 from marsnet.links.client import DelayLineClient
 from marsnet.links.planned import line_ns
@@ -19,7 +19,8 @@ from marsnet.model.topology import Hub, Station
 from marsnet.plan.files import write_plan
 from marsnet.worlds.channels import Channel, channels, link_config, starting
 from marsnet.worlds.director import plan_file
-from marsnet.worlds.images import ensure_node_image
+from marsnet.worlds.foreign_nodes import ForeignNodes, NodeParts
+from marsnet.worlds.images import ensure_foreign_image, ensure_node_image
 from marsnet.worlds.lab import Lab, Limits, LinkSpec, NodeSpec, web
 from marsnet.worlds.lab import spec as lab_spec
 from marsnet.worlds.lab.containers import in_parallel
@@ -85,18 +86,28 @@ class Deployment:
         return web.request(self.lab.namespace, url, method=method, body=body)
 
 
-def lab_of(spec: RunSpec, name: str, image: str) -> Lab:
-    """The lab that a run needs, not built yet."""
+def lab_of(spec: RunSpec, name: str, image: str, foreign: Mapping[str, NodeParts] | None = None) -> Lab:
+    """The lab that a run needs, not built yet.
+
+    Args:
+        spec: the run.
+        name: of the lab.
+        image: of our nodes.
+        foreign: what the nodes that run somebody else's daemon have of their own.
+    """
     nodes = []
     for title, node in spec.topology.nodes.items():
         folder = spec.folder / "nodes" / title
         limits = node.container
+        parts = (foreign or {}).get(title, NodeParts(image))
         nodes.append(
             NodeSpec(
                 title,
                 node.number,
                 "earth" if isinstance(node, Hub | Station) else "mars",
-                image if limits.image == "marsnet/node" else limits.image,
+                parts.image if limits.image == "marsnet/node" else limits.image,
+                command=parts.command,
+                env=dict(parts.environment),
                 config_dir=folder / "config",
                 state_dir=folder / "state",
                 limits=Limits(
@@ -104,6 +115,8 @@ def lab_of(spec: RunSpec, name: str, image: str) -> Lab:
                     memory=512 * 1024**2 if limits.memory is None else round(limits.memory),
                     pids=limits.pids or 256,
                 ),
+                held=parts.held,
+                metrics=parts.metrics,
             )
         )
     links = [
@@ -130,38 +143,54 @@ def deploy(spec: RunSpec, name: str, say: Say, prometheus: str | None = None, *,
         EnvironmentLacksError: the machine lacks something.
         InputError: a lab of that name is up already, or the address is not to be had.
     """
+    foreign = ForeignNodes.of(spec)
     say("images")
-    lab = lab_of(spec, name, ensure_node_image(progress=say))
-    _write_configs(spec, lab, reports=reports)
+    images = {
+        template.name: ensure_foreign_image(template.folder, template.manifest.image, progress=say)
+        for template in foreign.found.values()
+    }
+    lab = lab_of(spec, name, ensure_node_image(progress=say), foreign.parts(images))
+    configs = _write_configs(spec, lab, foreign, reports=reports)
     if not lab.up(say):
         raise InputError(f"lab {name!r} is up already", remedy=f"take it down first: marsnet down {name}")
     try:
-        return _start(spec, lab, say, prometheus)
+        return _start(spec, lab, say, prometheus, foreign, configs)
     except BaseException:
         lab.down()
         raise
 
 
-def _write_configs(spec: RunSpec, lab: Lab, *, reports: bool) -> None:
-    """Write what each container finds at `/etc/marsnet`: its configuration and the contact plan."""
+def _write_configs(spec: RunSpec, lab: Lab, foreign: ForeignNodes, *, reports: bool) -> dict[str, NodeConfig]:
+    """Write what each container finds at `/etc/marsnet`: its configuration and the contact plan.
+
+    Foreign daemons find theirs when the mission clock is known.
+
+    Returns:
+        What each node is told, without addresses.
+    """
     plan = spec.folder / "plan.json"
     if not plan.exists():
         write_plan(spec.plan, plan)
-    for name, config in node_configs(spec, None, hiccup=HICCUP).items():
+    configs = node_configs(spec, None, hiccup=HICCUP)
+    foreign.check(configs)
+    for name, config in configs.items():
         folder = spec.folder / "nodes" / name / "config"
         folder.mkdir(parents=True)
         shutil.copyfile(plan, folder / "plan.json")
         for other, content in spec.plans.items():
             write_plan(content, folder / plan_file(other))
+        if name in foreign.found:
+            continue
         flows = tuple(_with_file(flow, folder) for flow in config.flows)
         addressed = config.model_copy(
             update={
                 "neighbours": {
-                    other: NeighbourConfig(address=lab.address(other), mtu=neighbour.mtu)
+                    other: foreign.neighbour_of_ours(other, lab.address(other), neighbour)
+                    or NeighbourConfig(address=lab.address(other), mtu=neighbour.mtu)
                     for other, neighbour in config.neighbours.items()
                 },
                 "flows": flows,
-                "listen": {"ltp": Address(lab.address(name), DEFAULT_PORTS["ltp"])},
+                "listen": foreign.listening(name, lab.address(name)),
                 "state": Path(STATE),
                 # A scenario kills processes, not the host; waiting for its disk would cost seconds of mission time.
                 "durability": "process",
@@ -170,6 +199,7 @@ def _write_configs(spec: RunSpec, lab: Lab, *, reports: bool) -> None:
             }
         )
         (folder / "node.json").write_text(addressed.model_dump_json(indent=1), encoding="utf-8")
+    return configs
 
 
 def _with_file(flow: FlowConfig, folder: Path) -> FlowConfig:
@@ -242,13 +272,16 @@ def _await_ready(lab: Lab, node: str, since: float | None = None) -> None:
     raise RunInvalidError(f"node {node!r} ended before it was ready: " + " | ".join(lines[-5:]))
 
 
-def _start(spec: RunSpec, lab: Lab, say: Say, listen: str | None) -> Deployment:
+def _start(
+    spec: RunSpec, lab: Lab, say: Say, listen: str | None, foreign: ForeignNodes, configs: Mapping[str, NodeConfig]
+) -> Deployment:
+    ours = [name for name in lab.nodes if name not in foreign.found]
     say("prometheus")
-    lab.start_prometheus()
+    lab.start_prometheus(targets=foreign.bridges(lab))
     prometheus = _forward(lab, listen)
     say(f"prometheus at http://{prometheus}")
     say("nodes")
-    in_parallel(lambda name: _await_ready(lab, name), list(lab.nodes))
+    in_parallel(lambda name: _await_ready(lab, name), ours)
     lead = LEAD
     while True:
         began = time.monotonic()
@@ -259,15 +292,19 @@ def _start(spec: RunSpec, lab: Lab, say: Say, listen: str | None) -> Deployment:
             _load(lab.client, channel, (link.a, link.b))
         say("controllers")
         lab.start_controllers(spec.folder / "plan.json", clock)
+        if foreign.found:
+            say("foreign daemons")
+            foreign.start(lab, configs, clock)
         if clock.now() < -_SPARE * spec.rate:
             break
         # A busy machine: nobody may start after mission time 0, so the origin is moved and the schedules made anew.
         for segment in lab.controllers.segments():
             lab.stop_controller(segment)
+        foreign.stop(lab)
         lead = 2 * (time.monotonic() - began)
     deployment = Deployment(lab, clock, spec.folder, prometheus)
     body = json.dumps(asdict(clock)).encode()
-    in_parallel(lambda node: deployment.node_request(node, "/clock", method="PUT", body=body), list(lab.nodes))
+    in_parallel(lambda node: deployment.node_request(node, "/clock", method="PUT", body=body), ours)
     if clock.now() > 0:
         raise RunInvalidError("the nodes were told the mission clock after it had started: the machine is too busy")
     say("waiting for mission time 0")

@@ -6,15 +6,16 @@ import re
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 
 from marsnet.clock import MissionClock, parse_utc
-from marsnet.dtn.node.config import DEFAULT_PORTS, NeighbourConfig, NodeConfig
+from marsnet.dtn.node.config import DEFAULT_PORTS, Address, LayerName, NeighbourConfig, NodeConfig
 from marsnet.errors import InputError, RunInvalidError
-from marsnet.worlds.foreign import Neighbour, Ready, Renderer, Template, protocol, templates
+from marsnet.model.daemon import Ready
+from marsnet.worlds.foreign import Neighbour, Renderer, Template, protocol, templates
 from marsnet.worlds.lab import Lab, Target, namespace
+from marsnet.worlds.lab import spec as lab_spec
 from marsnet.worlds.lab.bridge import start_bridge
 from marsnet.worlds.spec import RunSpec
 
@@ -22,6 +23,17 @@ _HOST_CLOCK_SLACK = 600.0
 """Seconds that the mission's UTC may be away from this machine's where a daemon knows no other clock."""
 _PROBE_PAUSE = 0.2
 """Host seconds between two tries of a probe that cannot be waited for."""
+
+
+@dataclass(frozen=True)
+class NodeParts:
+    """What a node's container has of its own: image, entry point, environment, metrics, and who starts it."""
+
+    image: str
+    command: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    metrics: tuple[int, str] | None = (lab_spec.NODE_METRICS_PORT, "/metrics")
+    held: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,6 +68,32 @@ class ForeignNodes:
                 _check_host_clock(name, spec)
         return ForeignNodes(spec, found)
 
+    def check(self, configs: Mapping[str, NodeConfig]) -> None:
+        """Raise InputError for traffic that foreign daemons cannot generate or answer."""
+        for name in self.found:
+            config = configs[name]
+            if config.receivers:
+                raise InputError(
+                    f"an application at {name!r} answers, or puts a file together, and its daemon is foreign",
+                    remedy="let one of marsnet's nodes do that",
+                )
+            for flow in config.flows:
+                if flow.arrivals not in ("periodic", "poisson") or flow.service_class != "normal":
+                    raise InputError(
+                        f"flow {flow.name!r} begins at the foreign daemon of {name!r}",
+                        remedy="give it periodic or Poisson arrivals and class normal, or let another node send it",
+                    )
+
+    def parts(self, images: Mapping[str, str]) -> dict[str, NodeParts]:
+        """What their containers have of their own; `images` by template."""
+        parts = {}
+        for name, template in self.found.items():
+            manifest = template.manifest
+            metrics = manifest.metrics
+            scraped = None if metrics is None or metrics.port is None else (metrics.port, metrics.path)
+            parts[name] = NodeParts(images[template.name], manifest.command, manifest.environment, scraped, held=True)
+        return parts
+
     def neighbour_of_ours(self, other: str, address: str, known: NeighbourConfig) -> NeighbourConfig | None:
         """How one of our nodes reaches its neighbour, where that runs a foreign daemon; else None."""
         if other not in self.found:
@@ -63,6 +101,13 @@ class ForeignNodes:
         spoken = protocol(self.spec.topology, self.found, other)
         port = self.found[other].manifest.convergence[spoken]
         return NeighbourConfig(address=address, port=port, convergence=spoken, mtu=known.mtu)
+
+    def listening(self, name: str, address: str) -> dict[LayerName, Address]:
+        """Where one of our nodes listens: for its like, and for the foreign daemons that it has links to."""
+        topology = self.spec.topology
+        others = {end for link in topology.links if name in link.between for end in link.between}
+        spoken = {protocol(topology, self.found, other) for other in others if other in self.found}
+        return {layer: Address(address, DEFAULT_PORTS[layer]) for layer in sorted({"ltp", *spoken})}
 
     def start(self, lab: Lab, configs: Mapping[str, NodeConfig], clock: MissionClock) -> None:
         """Render the configurations, start the daemons and wait until each works.
@@ -158,8 +203,3 @@ def _answers(lab: Lab, name: str, ready: Ready) -> bool:
         except OSError:
             return False
     return True
-
-
-def image_folder(template: Template) -> Path | None:
-    """The folder that a template's image is built from, None where it has no Dockerfile."""
-    return template.folder if (template.folder / "Dockerfile").is_file() else None

@@ -219,6 +219,58 @@ def ensure_node_image(client: Any = None, *, progress: Progress = _silent) -> st
     return tag
 
 
+def ensure_foreign_image(folder: Path, image: str, client: Any = None, *, progress: Progress = _silent) -> str:
+    """The tag of a foreign daemon's image: built from its folder where that has a Dockerfile, else what exists.
+
+    The build context is the folder, and `wheels` of its requirements.txt where it has one.
+
+    Args:
+        folder: of the daemon's template.
+        image: its name; what is built here gets a hash of its content as tag.
+        client: a Docker client, else one is made.
+        progress: told in one line what is being built, and only when something is.
+
+    Raises:
+        EnvironmentLacksError: as `ensure_base`, or there is neither an image nor a Dockerfile, or no wheels.
+    """
+    client = client or connect()
+    if not (folder / "Dockerfile").is_file():
+        if not _exists(client, image):
+            raise EnvironmentLacksError(
+                f"the image {image!r} of the daemon {folder.name!r} does not exist here",
+                fix=f"build it from the daemon's sources and name it {image} (docs/foreign.md)",
+            )
+        return image
+    base = ensure_base(client, progress=progress)
+    content = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+    python = host_distribution().python
+    tag = f"{image}:{content_key(content | {'base': base.encode()})}"
+    with _one_builder():
+        if _exists(client, tag):
+            return tag
+        progress(f"building {tag}")
+        with tempfile.TemporaryDirectory(prefix="marsnet-image-") as scratch:
+            context = Path(scratch)
+            for name, octets in content.items():
+                (context / name).write_bytes(octets)
+            if "requirements.txt" in content:
+                wheels = _foreign_wheels(folder / "requirements.txt", python, progress)
+                shutil.copytree(wheels, context / "wheels")
+            _build(client, context, tag, {"BASE": base}, network="none")
+    return tag
+
+
+def _foreign_wheels(requirements: Path, python: str, progress: Progress) -> Path:
+    """The wheels that a foreign daemon pins, made once per set of pins; ours do not constrain them."""
+    folder = _cache() / f"wheels-{content_key({'foreign': requirements.read_bytes(), 'python': python.encode()})}"
+    if not folder.is_dir():
+        progress(f"collecting the wheels of {requirements.parent.name}")
+        with tempfile.TemporaryDirectory(dir=_cache(), prefix="wheels-") as scratch:
+            _pip_wheel(["-r", str(requirements)], Path(scratch) / "wheels", requirements.parent.name)
+            (Path(scratch) / "wheels").rename(folder)
+    return folder
+
+
 def _package_names(path: Path) -> list[str]:
     return [name for line in path.read_text().splitlines() if (name := line.partition("#")[0].strip())]
 

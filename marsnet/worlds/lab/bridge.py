@@ -23,7 +23,7 @@ from marsnet.worlds.lab import namespace, services, spec
 from marsnet.worlds.lab.prometheus import Target
 
 if TYPE_CHECKING:
-    from marsnet.worlds.foreign import Metrics
+    from marsnet.model.daemon import Metrics
     from marsnet.worlds.lab.lab import Lab
 
 FIRST_PORT = 9200

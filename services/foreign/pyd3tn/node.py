@@ -24,7 +24,6 @@ from pyd3tn.bundle7 import Bundle, CreationTimestamp, CRCType, EID, PayloadBlock
 from pyd3tn.mtcp import MTCPSocket
 
 CONFIG, STATE = Path("/etc/marsnet"), Path("/var/lib/marsnet")
-SINK = 1
 
 
 class Clock:
@@ -71,8 +70,8 @@ class Node:
             sequence, self._sequence = self._sequence, self._sequence + 1
         primary = PrimaryBlock(
             crc_type=CRCType.CRC32,
-            destination=EID(f"ipn:{self.config['numbers'][flow['destination']]}.{SINK}"),
-            source=EID(f"ipn:{self.config['number']}.{SINK}"),
+            destination=EID(f"ipn:{self.config['numbers'][flow['destination']]}.{flow['service']}"),
+            source=EID(f"ipn:{self.config['number']}.{flow['service']}"),
             creation_time=CreationTimestamp(self.clock.unix(), sequence),
             lifetime=round(flow["lifetime"] * 1000),
         )

@@ -150,8 +150,8 @@ class Runs:
         self.labs.add(name)
         return name
 
-    def start(self, *options: str, lab: str | None = None) -> Running:
-        running = Running([str(SHORT), *options], self._folder / f"runs-{len(self._started)}", lab or self.new_lab())
+    def start(self, *options: str, lab: str | None = None, scenario: Path = SHORT) -> Running:
+        running = Running([str(scenario), *options], self._folder / f"runs-{len(self._started)}", lab or self.new_lab())
         self._started.append(running)
         return running
 
