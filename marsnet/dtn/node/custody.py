@@ -87,6 +87,9 @@ class Custody:
         owed, self._owed = self._owed, []
         self._ended = False
         self._ledger.flush()
+        if (mark := self._ledger.mark) is not None:
+            # All deliveries before it are in this commit: a node that starts need not read them again.
+            self._store.put("node", "ledger", mark.to_bytes(8, "big"))
         try:
             self._store.commit()
         except StorageFullError as error:

@@ -29,7 +29,7 @@ from marsnet.dtn.node.conditions import Conditions
 from marsnet.dtn.node.config import ClockConfig, NodeConfig
 from marsnet.dtn.node.gateway import Gateway
 from marsnet.dtn.node.layer import Layer
-from marsnet.dtn.node.ledger import FileLedger, Step, read_ledgers
+from marsnet.dtn.node.ledger import FileLedger, delivered_since
 from marsnet.dtn.node.log import start_log
 from marsnet.dtn.node.metrics import NodeMetrics
 from marsnet.dtn.node.network import EPOCH, network_of, on_epoch
@@ -149,7 +149,8 @@ class NodeDaemon:
         self._layers = connected_layers(config, plan.nodes, mission, self._folder, self._loop)
         for layer in self._layers:
             await layer.open()
-        delivered = (r.bundle for r in read_ledgers([self._ledger_file]) if r.step == Step.DELIVERED)
+        mark = self._store.get("node", "ledger")
+        delivered = delivered_since(self._ledger_file, None if mark is None else int.from_bytes(mark, "big"))
         now = mission.to_mission(self._loop.time())
         agent = BundleAgent(
             config,

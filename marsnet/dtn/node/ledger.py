@@ -5,12 +5,16 @@ A record is written after what it states has become durable, so a ledger never c
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
+
+_MOST_WAITING = 16 << 20
+"""Octets of lines that wait for a full disk."""
 
 
 class Step(StrEnum):
@@ -90,6 +94,10 @@ class Ledger(Protocol):
     def flush(self) -> None:
         """Hand what was added to the operating system."""
 
+    @property
+    def mark(self) -> int | None:
+        """Where the next record will stand, for `delivered_since`; None where that is of no use."""
+
 
 class MemoryLedger:
     """A ledger in memory, shared by the nodes of a virtual world.
@@ -112,29 +120,84 @@ class MemoryLedger:
     def flush(self) -> None:
         """Nothing waits."""
 
+    @property
+    def mark(self) -> int | None:
+        """It ends with its process."""
+        return None
+
 
 class FileLedger:
-    """A ledger appended to a file of JSON lines. What was flushed survives the end of the process."""
+    """A ledger appended to a file of JSON lines. What was flushed survives the end of the process.
+
+    While the file cannot be written (a full disk), lines wait in memory, up to a limit, and are written later.
+
+    Attributes:
+        failures: writes that failed.
+        lost: lines given up because too many waited.
+    """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         self._waiting: list[str] = []
+        self._octets = bytearray()
+        self.failures = self.lost = 0
+        self._size = os.fstat(self._descriptor).st_size
+        if self._size and os.pread(self._descriptor, 1, self._size - 1) != b"\n":
+            # A kill cut the last line off; what comes next must not be joined to it.
+            self._octets += b"\n"
 
     def record(self, record: Record) -> None:
         """Add one."""
         self._waiting.append(record.line())
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Octets that could not be written yet."""
+        return len(self._octets)
+
+    @property
+    def mark(self) -> int | None:
+        """Size of the file."""
+        return self._size
+
     def flush(self) -> None:
-        """Append what was added, in one write."""
+        """Append what was added, in one write where the disk has room."""
         if self._waiting:
-            os.write(self._descriptor, ("\n".join(self._waiting) + "\n").encode())
+            if len(self._octets) < _MOST_WAITING:
+                self._octets += ("\n".join(self._waiting) + "\n").encode()
+            else:
+                self.lost += len(self._waiting)
             self._waiting.clear()
+        while self._octets:
+            try:
+                written = os.write(self._descriptor, self._octets)
+            except OSError:
+                self.failures += 1
+                return
+            del self._octets[:written]
+            self._size += written
 
     def close(self) -> None:
         """Flush and close."""
         self.flush()
         os.close(self._descriptor)
+
+
+def delivered_since(path: Path, mark: int | None) -> set[str]:
+    """Names of the bundles that a ledger file says were delivered after a `mark`, and anywhere in it without one."""
+    found = set()
+    with path.open("rb") as file:
+        file.seek(0, os.SEEK_END)
+        # A file that is shorter is another one.
+        file.seek(mark if mark is not None and mark <= file.tell() else 0)
+        for line in file:
+            if b'"delivered"' in line:
+                with contextlib.suppress(ValueError):
+                    fields = json.loads(line)
+                    if fields["step"] == Step.DELIVERED:
+                        found.add(fields["bundle"])
+    return found
 
 
 def read_ledgers(paths: Iterable[Path]) -> Iterator[Record]:

@@ -38,7 +38,11 @@ def recover(
     """
     found: list[tuple[Held, BundleState, Eid]] = []
     store = keeper.store
-    for record in list(store.iterate(*_IN_ORDER)):
+    newest = store.newest
+    for record in store.iterate(*_IN_ORDER):
+        if record.key > newest:
+            # Put together from fragments a moment ago, and taken up by that.
+            continue
         try:
             bundle = decode(store.load(record.key))
         except (StoreError, BundleError):

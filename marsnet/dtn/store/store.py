@@ -334,6 +334,12 @@ class BundleStore:
                         break
                     after = rows[-1][0]
 
+    @property
+    def newest(self) -> int:
+        """Key of the bundle that was stored last; 0 in an empty store."""
+        rows = self._db.read("SELECT MAX(key) FROM bundles")
+        return int(rows[0][0] or 0)
+
     def page(self, after: int, limit: int, states: Iterable[BundleState] = tuple(BundleState)) -> list[BundleRecord]:
         """Bundles in some states by key, from the first one beyond `after`."""
         wanted = ", ".join(str(state.value) for state in states)

@@ -130,11 +130,11 @@ class Chain:
         self._zygote.stdin.flush()
         return int(self._zygote.stdout.readline())
 
-    def start(self, name: str, *, fresh: bool = False) -> None:
-        """Start a node: by forking, or `fresh` as a user would."""
+    def start(self, name: str, *, fresh: bool = False, limit: int | None = None) -> None:
+        """Start a node: by forking, with files of `limit` octets at most, or `fresh` as a user would."""
         config, log = self.folder / f"{name}.json", self.folder / f"{name}.log"
         if not fresh:
-            self.pids[name] = self._ask(f"start {config} {log}")
+            self.pids[name] = self._ask(f"start {config} {log} {limit or ''}")
             return
         with log.open("ab") as output:
             process = subprocess.Popen(

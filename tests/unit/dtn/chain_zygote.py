@@ -1,13 +1,14 @@
 """Starts bundle nodes by forking a process that has imported them, so that a start takes milliseconds of CPU time.
 
-Commands on stdin, one a line, each answered with one line: `start CONFIG LOG` with the new process id, `kill PID` and
-`stop PID` with its wait status once the process is gone. A node started so is a process of its own like any other.
+Commands on stdin, one a line, each answered with one line: `start CONFIG LOG [LIMIT]` with the new process id, `kill PID`
+and `stop PID` with its wait status once the process is gone. A node started so is a process of its own like any other.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -16,8 +17,8 @@ from marsnet.dtn.node.config import load_config
 from marsnet.dtn.node.daemon import serve
 
 
-def start(config: str, log: str) -> int:
-    """Fork a node; returns its process id."""
+def start(config: str, log: str, limit: str = "") -> int:
+    """Fork a node, whose files may grow to `limit` octets where that is given; returns its process id."""
     pid = os.fork()
     if pid:
         return pid
@@ -26,6 +27,8 @@ def start(config: str, log: str) -> int:
         nothing = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((nothing, 0), (output, 1), (output, 2)):
             os.dup2(source, target)
+        if limit:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
         asyncio.run(serve(load_config(Path(config)), Path(config).parent))
         sys.stdout.flush()
     except BaseException:
