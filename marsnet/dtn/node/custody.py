@@ -82,6 +82,8 @@ class Custody:
     def commit(self, now: float) -> list[Held] | None:
         """Make durable what was begun, and tell. Returns the fresh bundles; None when there was nothing to commit."""
         if not (self._begun or self._owed or self._ended):
+            # What was refused changes no store, and is told all the same.
+            self._ledger.flush()
             return None
         begun, self._begun = self._begun, []
         owed, self._owed = self._owed, []

@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from pyd3tn.bundle7 import Bundle, CreationTimestamp, CRCType, EID, PayloadBlock, PrimaryBlock
+from pyd3tn.bundle7 import EID, Bundle, CRCType, CreationTimestamp, PayloadBlock, PrimaryBlock
 from pyd3tn.mtcp import MTCPSocket
 
 CONFIG, STATE = Path("/etc/marsnet"), Path("/var/lib/marsnet")

@@ -1,7 +1,7 @@
 """Starts bundle nodes by forking a process that has imported them, so that a start takes milliseconds of CPU time.
 
-Commands on stdin, one a line, each answered with one line: `start CONFIG LOG [LIMIT]` with the new process id, `kill PID`
-and `stop PID` with its wait status once the process is gone. A node started so is a process of its own like any other.
+Commands on stdin, one a line, each answered with one line: `start CONFIG LOG [LIMIT]` with the new process id, and
+`kill PID` and `stop PID` with its wait status once it is gone. A node started so is a process like any other.
 """
 
 from __future__ import annotations

@@ -69,6 +69,7 @@ def survive(folder: Path, seed: int, kills: int, network: int, convergence: str)
         assert held <= fate.delivered.keys(), f"seed {seed}: {name} holds {held - fate.delivered.keys()}"
 
 
+@pytest.mark.slow
 def test_kills_at_random(tmp_path: Path) -> None:
     survive(tmp_path, seed=7, kills=12, network=1, convergence="ltp")
 

@@ -73,6 +73,7 @@ def test_only_what_was_delivered_since_the_mark_is_read(tmp_path: Path) -> None:
     assert delivered_since(path, 10**9) == {"old", "new"}
 
 
+@pytest.mark.slow
 def test_a_relay_without_disk_space_takes_nothing_and_goes_on_when_it_has_some(tmp_path: Path) -> None:
     with chain(tmp_path, network=2) as made:
         for name in NAMES:
@@ -95,6 +96,7 @@ def test_a_relay_without_disk_space_takes_nothing_and_goes_on_when_it_has_some(t
         Fate(made.records()).judge()
 
 
+@pytest.mark.slow
 def test_a_damaged_bundle_is_dropped_and_told_and_the_others_go_on(tmp_path: Path) -> None:
     with chain(tmp_path, network=3) as made:
         made.start("rover")
@@ -130,6 +132,7 @@ def started(folder: Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_damaged_database_is_one_clear_error(tmp_path: Path) -> None:
     with chain(tmp_path, network=4) as made:
         made.start("rover")
@@ -149,6 +152,7 @@ def test_a_damaged_database_is_one_clear_error(tmp_path: Path) -> None:
             assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_log_that_is_gone_takes_the_last_commits_and_nothing_else(tmp_path: Path) -> None:
     with chain(tmp_path, network=5) as made:
         for name in NAMES:
@@ -183,6 +187,7 @@ def test_a_clock_that_jumps_loses_and_doubles_nothing(jump: float) -> None:
     assert all(store.usage.bundles == 0 for store in network.stores.values())
 
 
+@pytest.mark.slow
 def test_the_wall_clock_of_the_machine_is_not_read(tmp_path: Path) -> None:
     """A step of it cannot matter to a node: its time is CLOCK_MONOTONIC, as bundles and ledger show."""
     with chain(tmp_path, network=6) as made:

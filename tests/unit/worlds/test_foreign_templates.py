@@ -1,4 +1,4 @@
-"""Configurations of foreign daemons: rendered from a topology and a plan, equal to the files committed, and readable."""
+"""Configurations of foreign daemons: rendered from a topology and a plan, equal to what was committed, readable."""
 
 from __future__ import annotations
 
@@ -167,14 +167,14 @@ def test_routes_lead_by_the_fewest_links(tmp_path: Path) -> None:
 
 
 def test_the_virtual_world_refuses_a_foreign_daemon(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="node 'relay' runs the daemon 'pyd3tn'.*run with --world emulated"):
+    with pytest.raises(InputError, match=r"node 'relay' runs the daemon 'pyd3tn'.*run with --world emulated"):
         refuse_foreign(topology_of(tmp_path))
 
 
 def test_mistakes_are_told_with_their_remedy(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is no daemon template 'dtn8'.*dtn7, hdtn, ion, pyd3tn, ud3tn"):
+    with pytest.raises(InputError, match=r"there is no daemon template 'dtn8'.*dtn7, hdtn, ion, pyd3tn, ud3tn"):
         read_template("dtn8")
-    with pytest.raises(InputError, match="'ud3tn' does not speak ltp.*choose one of mtcp"):
+    with pytest.raises(InputError, match=r"'ud3tn' does not speak ltp.*choose one of mtcp"):
         templates(topology_of(tmp_path, "ud3tn", "ltp"))
     two = topology_of(tmp_path, "ion", "stcp")
     lander = two.nodes["lander"].model_copy(update={"daemon": two.nodes["relay"].daemon.model_copy(
@@ -195,7 +195,7 @@ def test_a_template_of_ones_own_beside_the_topology(tmp_path: Path, clock: Missi
     daemon = topology_of(tmp_path, "./own").nodes["relay"].daemon
     assert daemon is not None
     assert daemon.template == str(own)
-    with pytest.raises(InputError, match="'missing'.*under 'settings'"):
+    with pytest.raises(InputError, match=r"'missing'.*under 'settings'"):
         Renderer(
             read_template(str(own)), name="relay", topology=topology_of(tmp_path, "./own"), plan=plan_of(),
             addresses=ADDRESSES, management="172.30.0.2", neighbours=(), convergence="mtcp",
