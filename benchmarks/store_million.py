@@ -1,4 +1,4 @@
-"""A million stored bundles: how long a node takes to open its store, to take the bundles up, to route and to expire them.
+"""A million stored bundles: how long a node takes to open its store, to take them up, to route and to expire them.
 
 `python benchmarks/store_million.py [COUNT] [FOLDER]`; the figures are seconds, microseconds a bundle, and MB of memory.
 """

@@ -44,17 +44,23 @@ def chain_plan() -> ContactPlan:
 class Chain:
     """The nodes, their folders, and a process that forks them."""
 
-    def __init__(self, folder: Path, network: int, convergence: str = "ltp", **options: Any) -> None:
+    def __init__(
+        self, folder: Path, network: int, convergence: str = "ltp", *, one_address: bool = False, **options: Any
+    ) -> None:
         """Write the configurations and start all nodes.
 
         Args:
             folder: for everything; must be empty.
             network: third octet of their addresses in 127.9.0.0/16, so that chains can run at the same time.
             convergence: protocol between them.
+            one_address: all nodes at one address, at ports of their own.
             options: more of `NodeConfig`, the same for each.
         """
         self.folder, self._network, self._convergence, self._options = folder, network, convergence, options
         self.origin = time.monotonic()
+        port = DEFAULT_PORTS[convergence]
+        self._ports = {name: port + (5000 + NUMBERS[name] if one_address else 0) for name in NAMES}
+        self._one_address = one_address
         self.pids: dict[str, int] = {}
         self._fresh: dict[int, subprocess.Popen[bytes]] = {}
         write_plan(chain_plan(), folder / "plan.json")
@@ -77,7 +83,11 @@ class Chain:
         for name in NAMES:
             at = NAMES.index(name)
             neighbours = {
-                other: {"address": self.address(other), "convergence": self._convergence}
+                other: {
+                    "address": self.address(other),
+                    "port": self._ports[other],
+                    "convergence": self._convergence,
+                }
                 for other in (NAMES[at - 1 : at] + NAMES[at + 1 : at + 2])
             }
             flows = {
@@ -96,7 +106,7 @@ class Chain:
                     "plan": "plan.json",
                     "neighbours": neighbours,
                     "state": str(self.folder / name),
-                    "listen": {self._convergence: (self.address(name), DEFAULT_PORTS[self._convergence])},
+                    "listen": {self._convergence: (self.address(name), self._ports[name])},
                     "hiccup": 0.5,
                     "flows": flows.get(name, []),
                     **self._options,
@@ -108,7 +118,7 @@ class Chain:
 
     def address(self, name: str) -> str:
         """Of a node."""
-        return f"127.9.{self._network}.{NUMBERS[name]}"
+        return f"127.9.{self._network}.{9 if self._one_address else NUMBERS[name]}"
 
     @staticmethod
     def _flow(name: str, destination: str, size: int, every: float, stop: float) -> dict[str, Any]:
