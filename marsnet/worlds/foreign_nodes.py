@@ -53,8 +53,9 @@ class ForeignNodes:
         """Those of a run.
 
         Raises:
-            InputError: a template or a protocol is wrong, traffic begins or ends at a daemon that writes no ledger, or
-                a daemon lives on this machine's clock and the mission does not.
+            InputError: a template or a protocol is wrong, traffic begins or ends at a daemon that writes no ledger, a
+                fault asks of a daemon what only marsnet's nodes do, or one lives on this machine's clock and the
+                mission does not.
         """
         found = templates(spec.topology)
         for name, template in found.items():
@@ -63,6 +64,12 @@ class ForeignNodes:
                     raise InputError(
                         f"flow {flow.name!r} has an end at {name!r}, whose daemon {template.name!r} writes no ledger",
                         remedy="let it run between nodes that do, across that daemon if you like",
+                    )
+            for incident in spec.incidents:
+                if any(strain.node == name for strain in incident.strains):
+                    raise InputError(
+                        f"the fault {incident.name or incident.kind!r} strains {name!r}, whose daemon is foreign",
+                        remedy="let it happen to one of marsnet's nodes; crashes, silence and links work on any",
                     )
             if template.manifest.clock == "host":
                 _check_host_clock(name, spec)

@@ -96,6 +96,16 @@ class TrueTimeLedger:
         """Hand what was added to the operating system."""
         self._ledger.flush()
 
+    @property
+    def mark(self) -> int | None:
+        """Where the next record will stand."""
+        return self._ledger.mark
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Octets that could not be written yet."""
+        return self._ledger.waiting_bytes
+
 
 class Tamperer:
     """Corrupts and repeats what neighbours sent, as conditions say, at random from a seed.

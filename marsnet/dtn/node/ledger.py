@@ -98,6 +98,10 @@ class Ledger(Protocol):
     def mark(self) -> int | None:
         """Where the next record will stand, for `delivered_since`; None where that is of no use."""
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Octets that could not be written yet."""
+
 
 class MemoryLedger:
     """A ledger in memory, shared by the nodes of a virtual world.
@@ -124,6 +128,11 @@ class MemoryLedger:
     def mark(self) -> int | None:
         """It ends with its process."""
         return None
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Memory takes all."""
+        return 0
 
 
 class FileLedger:

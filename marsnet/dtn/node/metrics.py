@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from marsnet.dtn.apps.figures import ApplicationFigures
 from marsnet.dtn.bpv7 import ServiceClass
 from marsnet.dtn.node.bundle_metrics import bundle_metrics
-from marsnet.dtn.node.ledger import FileLedger, Step
+from marsnet.dtn.node.ledger import Step
 
 if TYPE_CHECKING:
     from marsnet.dtn.node.agent import BundleAgent
@@ -107,8 +107,7 @@ class _AgentCollector(Collector):
         malformed.add_metric([self._node], self._metrics.malformed)
         yield malformed
         usage = self._agent.store.usage
-        ledger = self._agent.ledger
-        unwritten = ledger.waiting_bytes if isinstance(ledger, FileLedger) else 0
+        unwritten = self._agent.ledger.waiting_bytes
         for name, text, value in (
             ("marsnet_ledger_waiting_bytes", "Octets of the ledger that wait for room on the disk.", unwritten),
             ("marsnet_store_bundles", "Bundles in the store.", usage.bundles),
