@@ -16,7 +16,7 @@ import logging
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 from pydantic import ValidationError
@@ -36,6 +36,7 @@ from marsnet.dtn.node.network import EPOCH, network_of, on_epoch
 from marsnet.dtn.node.runner import NodeRunner
 from marsnet.dtn.node.storage import open_store
 from marsnet.dtn.node.transports import Silence, connected_layers, ltp_transport
+from marsnet.dtn.store import StoreError
 from marsnet.errors import InputError
 from marsnet.plan.types import ContactPlan
 
@@ -72,9 +73,15 @@ class NodeDaemon:
         self._aap2: Aap2Server | None = None
         self._other_plans: dict[Path, ContactPlan] = {}
         self._ended = asyncio.Event()
+        self._failure: StoreError | None = None
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT."""
+        """Serve until SIGTERM or SIGINT.
+
+        Raises:
+            StoreError: the store is damaged or cannot be used any more. A node that cannot keep its word ends.
+        """
+        self._loop.set_exception_handler(self._failed)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._ended.set)
         web_runner = await self._serve()
@@ -98,8 +105,22 @@ class NodeDaemon:
                 layer.close()
             if self._transport is not None:
                 self._transport.close()
-            self._store.close()
+            try:
+                self._store.close()
+            except StoreError as error:
+                self._failure = self._failure or error
             self._ledger.close()
+        if self._failure is not None:
+            raise self._failure
+
+    def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Something went wrong where nobody waits for it."""
+        error = context.get("exception")
+        if isinstance(error, StoreError):
+            self._failure = self._failure or error
+            self._ended.set()
+        else:
+            loop.default_exception_handler(context)
 
     async def _open_aap2(self, gateway: Gateway) -> None:
         wish = self._config.applications.aap2

@@ -21,11 +21,10 @@ class DropReason(StrEnum):
     NO_ROUTE = "no route"
     NO_CONTACT = "no timely contact"
     CANCELLED = "transmission cancelled"
-    PARED = "superfluous copy"
+    PARED = "over its share"
     RECORD = "administrative record"
     REASSEMBLY = "too much under reassembly"
     CONTRADICTION = "fragments contradict each other"
-    AGE = "no clock and no age"
 
 
 _CODES = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from marsnet.dtn.bpv7 import (
     encode,
 )
 from marsnet.dtn.node.config import NodeConfig
+from marsnet.dtn.node.daemon import NodeDaemon
 from marsnet.dtn.node.ledger import Step
 from marsnet.dtn.node.storage import open_store
 from marsnet.dtn.store import BundleState, BundleStore, CorruptionError
@@ -299,3 +301,19 @@ def test_tenants_have_shares_of_their_own() -> None:
     sources = [decode(world.stores["relay"].load(r.key)).source for r in world.stores["relay"].iterate(*BundleState)]
     assert sorted(str(source) for source in sources) == ["ipn:1.8", "ipn:1.8", "ipn:1.9", "ipn:1.9"]
     assert len(world.holdings("rover")) == 1, "what the relay has no room for stays at the rover"
+
+
+def test_a_node_whose_store_fails_while_it_runs_ends_and_says_why(tmp_path: Path) -> None:
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        daemon = NodeDaemon(NodeConfig.model_validate({"name": "relay", "number": 2, "log": "error"}), tmp_path)
+
+        def damaged() -> None:
+            raise CorruptionError("bundles.sqlite: malformed page")
+
+        running = loop.create_task(daemon.run())
+        loop.call_soon(damaged)
+        await asyncio.wait_for(running, 20)
+
+    with pytest.raises(CorruptionError, match="malformed page"):
+        asyncio.run(run())
