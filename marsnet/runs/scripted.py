@@ -19,7 +19,7 @@ from marsnet.plan.types import ContactPlan
 from marsnet.runs.execute import Run, World, perform, write_files
 from marsnet.runs.finished import PLAN
 from marsnet.runs.folder import make_run_folder
-from marsnet.runs.prepare import prepare
+from marsnet.runs.prepare import contact_plan, prepare
 from marsnet.worlds.spec import EmulatedOptions
 
 
@@ -136,6 +136,9 @@ class Scenario:
         *,
         files: bool,
     ) -> Run:
+        if not self._planned:
+            # As it is without faults: what they announce depends on the seed.
+            self._planned.append(contact_plan(self.content, self.topology, self.path))
         spec = prepare(
             self.path,
             folder,
@@ -145,9 +148,8 @@ class Scenario:
             seed=self.seed,
             without_faults=not self._faults,
             settings=self.parameters,
-            plan=self._planned[0] if self._planned else None,
+            plan=self._planned[0],
         )
-        self._planned[:] = [spec.plan]
         if files:
             write_plan(spec.plan, folder / PLAN)
         finished = perform(spec, world, options)

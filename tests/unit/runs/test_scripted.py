@@ -164,3 +164,11 @@ def test_a_scenario_test_of_ten_lines(tmp_path: Path) -> None:
 def test_pytest_finds_the_plugin_where_marsnet_is_installed() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["entry-points"]["pytest11"] == {"marsnet": pytest_plugin.__name__}
+
+
+def test_a_planned_outage_is_no_part_of_the_plan_that_seeds_share(hour: Scenario) -> None:
+    outage = {"kind": "link_outage", "link": "areo--habitat", "at": "2 min", "duration": "10 min", "planned": True}
+    disturbed = Scenario.of({**HOUR, "faults": [outage]}, ROOT)
+    runs = [disturbed.run(), disturbed.without_faults().run(), hour.run()]
+    assert [len(run.spec.incidents) for run in runs] == [1, 0, 0]
+    assert runs[0].ledger_hash != runs[1].ledger_hash == runs[2].ledger_hash
