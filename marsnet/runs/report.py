@@ -44,7 +44,7 @@ def write_report(path: Path, spec: RunSpec, outcome: Outcome, judgement: Judgeme
         section("Lost and late", _deaths(outcome, judgement), _late(spec, judgement)),
         section("Links", _links(outcome, judgement)),
         section("Fidelity", _fidelity(spec, outcome)),
-        section("What was run", _provenance(spec, verdict), _traffic(spec), _faults(spec)),
+        section("What was run", _provenance(spec, verdict), _traffic(spec), _faults(outcome)),
     ]
     write_page(path, f"{spec.scenario.name}: {_word(verdict)}", parts)
 
@@ -202,11 +202,11 @@ def _traffic(spec: RunSpec) -> str:
     return "<p></p>" + table(("flow", "from and to", "class"), (tuple(map(html.escape, row)) for row in rows))
 
 
-def _faults(spec: RunSpec) -> str:
-    if not spec.incidents:
+def _faults(outcome: Outcome) -> str:
+    if not outcome.incidents:
         return "<p>No faults.</p>"
     rows = (
         (html.escape(i.kind), html.escape(i.subject), format_duration(i.start), format_duration(i.end))
-        for i in spec.incidents[:_LISTED]
+        for i in outcome.incidents[:_LISTED]
     )
-    return "<p></p>" + table(("fault", "of", "from", "to"), rows) + _more(len(spec.incidents))
+    return "<p></p>" + table(("fault", "of", "from", "to"), rows) + _more(len(outcome.incidents))

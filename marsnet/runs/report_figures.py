@@ -28,7 +28,7 @@ def contacts_and_traffic(spec: RunSpec, outcome: Outcome, judgement: Judgement) 
     drawn = go.Figure()
     end = min(outcome.elapsed, spec.plan.end)
     rows = [f"{source} → {target}" for source, target in spec.plan.pairs()]
-    bars = [c for c in real_contacts(spec.plan, spec.incidents) if c.start < end]
+    bars = [c for c in real_contacts(spec.plan, outcome.incidents) if c.start < end]
     drawn.add_bar(
         y=[f"{c.source} → {c.target}" for c in bars],
         x=[(min(c.end, end) - c.start) / 3600 for c in bars],
@@ -63,7 +63,7 @@ def contacts_and_traffic(spec: RunSpec, outcome: Outcome, judgement: Judgement) 
                 + name
                 + "</extra>",
             )
-    _shade(drawn, spec)
+    _shade(drawn, spec, outcome)
     drawn.update_layout(height=160 + 24 * len(rows), barmode="overlay", legend={"orientation": "h", "y": 1.06})
     drawn.update_xaxes(title="hours since the start", range=[0, end / 3600])
     drawn.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=rows)
@@ -111,7 +111,7 @@ def stores(spec: RunSpec, outcome: Outcome, judgement: Judgement) -> go.Figure:
         if stay.bundle in judgement.lives:
             size = judgement.lives[stay.bundle].size / 1e6
             events.setdefault(stay.node, []).extend(((stay.begin, size), (stay.end, -size)))
-    return _levels(spec, events, outcome.elapsed, "MB in the store")
+    return _levels(spec, events, outcome, "MB in the store")
 
 
 def queues(spec: RunSpec, outcome: Outcome, judgement: Judgement) -> go.Figure:
@@ -121,7 +121,7 @@ def queues(spec: RunSpec, outcome: Outcome, judgement: Judgement) -> go.Figure:
         life = judgement.lives.get(stay.bundle)
         if life is not None and stay.node != life.destination:
             events.setdefault(stay.node, []).extend(((stay.begin, 1.0), (stay.end, -1.0)))
-    return _levels(spec, events, outcome.elapsed, "bundles waiting")
+    return _levels(spec, events, outcome, "bundles waiting")
 
 
 def _by_class(judgement: Judgement) -> dict[str, list[Life]]:
@@ -151,8 +151,9 @@ def _shares(drawn: go.Figure, title: str) -> go.Figure:
     return drawn
 
 
-def _levels(spec: RunSpec, events: Mapping[str, list[tuple[float, float]]], elapsed: float, title: str) -> go.Figure:
+def _levels(spec: RunSpec, events: Mapping[str, list[tuple[float, float]]], outcome: Outcome, title: str) -> go.Figure:
     """A line for each node: the sum of what came less what went. Thinned lines keep the peak of each piece."""
+    elapsed = outcome.elapsed
     drawn = go.Figure()
     for node, changes in events.items():
         changes.sort()
@@ -164,15 +165,15 @@ def _levels(spec: RunSpec, events: Mapping[str, list[tuple[float, float]]], elap
             picked = sorted({i for p in pieces for i in (int(p[levels[p].argmax()]), int(p[-1]))})
             times, levels = times[picked], levels[picked]
         drawn.add_scatter(x=times.tolist(), y=levels.tolist(), mode="lines", line={"shape": "hv"}, name=node)
-    _shade(drawn, spec)
+    _shade(drawn, spec, outcome)
     drawn.update_layout(height=320, legend={"orientation": "h", "y": 1.15})
     drawn.update_xaxes(title="hours since the start", range=[0, elapsed / 3600])
     drawn.update_yaxes(title=title, rangemode="tozero")
     return drawn
 
 
-def _shade(drawn: go.Figure, spec: RunSpec) -> None:
-    for incident in spec.incidents[:50]:
+def _shade(drawn: go.Figure, spec: RunSpec, outcome: Outcome) -> None:
+    for incident in outcome.incidents[:50]:
         drawn.add_vrect(
             x0=incident.start / 3600,
             x1=min(incident.end, spec.plan.end) / 3600,

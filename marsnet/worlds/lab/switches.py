@@ -20,7 +20,7 @@ from typing import Any, Literal
 from marsnet.errors import EnvironmentLacksError
 from marsnet.worlds.lab.mininet_library import OVSSwitch
 from marsnet.worlds.lab.namespace import run
-from marsnet.worlds.lab.priority import SWITCH_NICE
+from marsnet.worlds.lab.priority import switch_command
 
 Datapath = Literal["system", "netdev"]
 _SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
@@ -75,7 +75,7 @@ def start_daemons(runtime: Path) -> None:
     # flow entries lag by one round of the revalidator, half a second unless told otherwise.
     run("ovs-vsctl", "--no-wait", "init", "--", "set", "Open_vSwitch", ".", "other_config:n-handler-threads=1",
         "other_config:n-revalidator-threads=1", "other_config:max-revalidator=100", env=env)  # fmt: skip
-    run("nice", "-n", str(SWITCH_NICE), "ovs-vswitchd", socket, f"--pidfile={runtime}/ovs-vswitchd.pid", "--detach",
+    run(*switch_command(), "ovs-vswitchd", socket, f"--pidfile={runtime}/ovs-vswitchd.pid", "--detach",
         "--no-chdir",
         f"--log-file={runtime}/ovs-vswitchd.log", "-vconsole:off", env=env)  # fmt: skip
 

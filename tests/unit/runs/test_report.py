@@ -63,9 +63,9 @@ def test_stays_begin_and_end_with_the_steps() -> None:
 
 def test_every_bundle_that_was_not_delivered_has_a_place_and_a_reason() -> None:
     everyone = {
-        "held": life(bundle="held", holders=["relay"], hops=[("rover", 5.0), ("relay", 9.0)]),
-        "old": life(bundle="old", ends=[(Step.EXPIRED, "lifetime")]),
-        "thrown": life(bundle="thrown", ends=[(Step.DROPPED, "evicted")]),
+        "held": life(bundle="held", holders=["relay"], hops=[("rover", 5.0), ("relay", 9.0)], stored_parts=[(0, 10)]),
+        "old": life(bundle="old", ended_parts=[(Step.EXPIRED, 0, 10)]),
+        "thrown": life(bundle="thrown", ended_parts=[(Step.DROPPED, 0, 10)]),
         "gone": life(bundle="gone"),
         "there": life(bundle="there", delivered=99.0),
     }
