@@ -1,6 +1,7 @@
 """The Grafana dashboard: well formed, nothing overlaps, every metric and label in it is one that marsnet exposes."""
 
 import json
+import random
 import re
 from collections.abc import Iterator
 from itertools import combinations
@@ -11,6 +12,8 @@ from typing import Any, cast
 import pytest
 from ruamel.yaml import YAML
 
+from marsnet.dtn.ltp import ConstantPeer, LtpConfig
+from marsnet.dtn.node.ltp_layer import LtpLayer
 from marsnet.links.metrics import LinkCollector
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -109,12 +112,23 @@ def link_families() -> dict[str, set[str]]:
     return families
 
 
+def ltp_families() -> dict[str, set[str]]:
+    """Names of the metrics of LTP as its layer gives them, and their labels with those that the node adds."""
+    layer = LtpLayer(1, LtpConfig(), {"relay": ConstantPeer()}, {"relay": 2}, random.Random(1))
+    layer.cancelled[0, False] = 1
+    return {f"marsnet_{figure.name}": {"node", "layer", "neighbour", *figure.labels} for _, figure in layer.figures()}
+
+
 def lacking(metric: str, asked: set[str]) -> set[str] | None:
     """Labels asked for that the metric does not have; None when nothing exposes the metric at all."""
     name = family(metric)
     if name.startswith("marsnet_link_"):
         links = link_families()
         return asked - links[name] if name in links else None
+    if name.startswith("marsnet_ltp_"):
+        ltp = ltp_families()
+        # An expression may join several of them: a label that only one has counts for all.
+        return asked - set().union(*ltp.values()) if name in ltp else None
     defining = [text for text in sources().values() if f'"{name}"' in text]
     return {label for label in asked if not any(f'"{label}"' in text for text in defining)} if defining else None
 
@@ -136,6 +150,8 @@ def test_panel_asks_for_metrics_and_labels_that_exist(panel: dict[str, Any]) -> 
 
 def test_a_metric_that_nothing_exposes_is_seen() -> None:
     assert lacking("marsnet_link_invented_total", set()) is None
+    assert lacking("marsnet_ltp_invented_total", set()) is None
+    assert lacking("marsnet_ltp_sessions", {"node", "tenant"}) == {"tenant"}
     assert lacking("marsnet_invented_total", set()) is None
     assert lacking("marsnet_link_valid", {"link", "reason"}) == {"reason"}
     assert lacking("marsnet_store_bytes", {"node", "no_such_label"}) == {"no_such_label"}
