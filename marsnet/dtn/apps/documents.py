@@ -27,7 +27,7 @@ AssertionName = Literal["received", "forwarded", "delivered", "deleted"]
 class Document(BaseModel):
     """What travels as JSON: fields that nobody knows are mistakes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Problem(Document):

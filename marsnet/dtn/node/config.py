@@ -53,7 +53,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class ClockConfig(_Record):

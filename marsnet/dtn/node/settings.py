@@ -15,7 +15,7 @@ BlockName = Literal["primary", "payload", "previous_node", "bundle_age", "hop_co
 class Settings(BaseModel):
     """A part of a node's configuration: unknown keys are mistakes, nothing changes afterwards."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class KeyConfig(Settings):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 import time
 from collections.abc import Iterator
@@ -79,8 +80,6 @@ def take(node: Node, service: int = 5, wait: float = PATIENCE) -> bytes | None:
     if status == 204:
         return None
     assert status == 200, found
-    import base64
-
     status, answer = node.ask("DELETE", f"/v1/endpoints/{service}/bundles/{found['bundle']}")
     assert status == 200, answer
     return base64.b64decode(found["payload"])

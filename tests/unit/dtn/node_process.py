@@ -49,12 +49,24 @@ def line_plan(names: list[str], *, owlt: float, rate: float = 1e7, start: float 
 class Node:
     """One node process."""
 
-    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
-        self.folder, self.config = folder, config
+    def __init__(self, folder: Path, config: dict[str, Any], file: str = "node.json") -> None:
+        self.folder, self.config, self.path = folder, config, folder / file
         self.url = "http://{}:{}".format(*config["metrics"])
         self.process: subprocess.Popen[str] | None = None
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "node.json").write_text(json.dumps(config))
+        self.write()
+
+    def write(self) -> None:
+        """Write what the configuration has become."""
+        self.path.write_text(json.dumps(self.config))
+
+    def refusal(self) -> str:
+        """What it says when it does not start."""
+        command = [sys.executable, "-m", "marsnet.dtn.node", "--config", str(self.path)]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment, check=False)
+        assert ended.returncode, ended.stdout
+        return ended.stderr
 
     def start(self) -> None:
         """Start it and wait until it says that it is ready."""
@@ -65,7 +77,7 @@ class Node:
         """Start it."""
         with (self.folder / "stderr.txt").open("a") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "marsnet.dtn.node", "--config", str(self.folder / "node.json")],
+                [sys.executable, "-m", "marsnet.dtn.node", "--config", str(self.path)],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
