@@ -9,7 +9,7 @@ import typer
 
 
 def node(
-    config: Annotated[Path, typer.Option("--config", help="The node's configuration, JSON.")],
+    config: Annotated[Path, typer.Option("--config", help="The node's configuration, YAML or JSON.")],
 ) -> None:
     """Run a bundle node until SIGTERM."""
     # A node starts in a fraction of the time when the rest of marsnet is not imported.

@@ -15,7 +15,7 @@ from marsnet.errors import MarsnetError
 def main() -> int:
     """Run a node until SIGTERM; returns the exit code."""
     parser = argparse.ArgumentParser(prog="marsnet node")
-    parser.add_argument("--config", type=Path, required=True, help="the node's configuration, JSON")
+    parser.add_argument("--config", type=Path, required=True, help="the node's configuration, YAML or JSON")
     path = parser.parse_args().config
     try:
         asyncio.run(serve(load_config(path), path.resolve().parent))

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable
 
 from marsnet.clock import MissionClock
+from marsnet.dtn.bpv7 import ServiceClass
 from marsnet.dtn.ltp import LtpConfig
 from marsnet.dtn.node.config import NodeConfig
 from marsnet.dtn.node.contacts import Contacts
@@ -68,6 +69,7 @@ def assemble(
         {name: contacts.models[name] for name, n in config.neighbours.items() if n.convergence == LtpLayer.name},
         config.numbers,
         random.Random(f"{config.seed}/{config.name}/ltp/{boots}"),
+        [ServiceClass[name.upper()] for name in config.ltp.green],
     )
     layers = (ltp, *others)
     by_name = {layer.name: layer for layer in layers}

@@ -194,6 +194,7 @@ class NodeDaemon:
         if self._config.metrics is None:
             return None
         # Half of what a node imports, and of the time that it takes to start.
+        from marsnet.dtn.apps.api import NodeApi  # noqa: PLC0415
         from marsnet.dtn.node.http import serve_http  # noqa: PLC0415
 
         api = NodeApi(self._config.applications, self._folder, lambda: self._gateway, self._metrics.exposition)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
 
 from marsnet.dtn.bpv7 import ServiceClass
 from marsnet.dtn.ltp import (
@@ -24,6 +24,7 @@ from marsnet.dtn.ltp import (
     split_block,
 )
 from marsnet.dtn.ltp.segments import KIND_NAMES
+from marsnet.dtn.node.green import GreenBlocks
 from marsnet.dtn.node.layer import Figure, Layer, LayerEvent, PeerDown, Received, Returned, Sent, Taken
 
 _CLASSES = tuple(reversed(ServiceClass))
@@ -47,6 +48,7 @@ class LtpLayer(Layer):
         models: Mapping[str, PeerModel],
         numbers: Mapping[str, int],
         rng: random.Random,
+        green: Collection[ServiceClass] = (),
     ) -> None:
         """Prepare the engine.
 
@@ -56,10 +58,12 @@ class LtpLayer(Layer):
             models: what the plan says of each neighbour.
             numbers: engine ids by node name.
             rng: for session and serial numbers.
+            green: classes of service that are sent once.
         """
         super().__init__()
         self.engine = LtpEngine(engine_id, config, rng)
         self.cancelled: Counter[tuple[int, bool]] = Counter()
+        self._green, self._green_blocks = frozenset(green), GreenBlocks()
         self._numbers = {name: numbers[name] for name in models}
         self._names = {number: name for name, number in self._numbers.items()}
         for name, model in models.items():
@@ -77,7 +81,9 @@ class LtpLayer(Layer):
 
     def send(self, neighbour: str, octets: bytes, now: float, *, tag: object, service_class: ServiceClass) -> Hashable:
         """Send a bundle in a block of its own, or with others; returns the session's number."""
-        return self.engine.send(self._numbers[neighbour], octets, now, tag=tag, priority=3 - int(service_class))
+        red = 0 if service_class in self._green else None
+        priority = 3 - int(service_class)
+        return self.engine.send(self._numbers[neighbour], octets, now, red_length=red, tag=tag, priority=priority)
 
     def cancel(self, handle: Hashable, now: float) -> None:
         """Cancel the block."""
@@ -127,10 +133,19 @@ class LtpLayer(Layer):
                         events.append(PeerDown(self, self._names[event.peer], retries=False))
                     events.append(Returned(event.tags, f"cancelled, reason {int(event.reason)}", refused=event.by_peer))
                 case GreenSegmentReceived():
-                    self.drops["green data"] += 1
+                    self._on_green(event, events)
                 case ImportCancelled():
                     self.drops["import cancelled"] += 1
         return events
+
+    def _on_green(self, event: GreenSegmentReceived, events: list[LayerEvent]) -> None:
+        """Data that nobody acknowledges: a bundle when all of its block has come."""
+        whole = self._green_blocks.add(event)
+        self.drops["green block not whole"] = self._green_blocks.lost
+        if whole is not None and event.service == SERVICE_BUNDLES:
+            events.append(Received(self, self._names.get(event.peer), (whole,)))
+        elif whole is not None:
+            self.drops["green data of another service"] += 1
 
     def _red(self, event: RedPartReceived, events: list[LayerEvent]) -> None:
         parts: tuple[bytes, ...] = (event.data,)
