@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from marsnet.model.bundles import BundleSettings
 from marsnet.model.daemon import Protocol
 from marsnet.model.document import Document, read_document
 from marsnet.model.expressions import Scalar
@@ -302,10 +303,19 @@ class Topology(Strict):
     links: tuple[Link, ...] = Field(min_length=1)
     sep: dict[Band, SepLimit] = Field(default_factory=dict, description="by band")
     tracks: tuple[Track, ...] | None = Field(default=None, description="without a list, all visible time is booked")
+    bundles: BundleSettings = Field(default=BundleSettings(), description="what every node does with bundles")
 
     @model_validator(mode="after")
     def _references(self) -> Self:
         self._check_nodes()
+        for group, members in self.bundles.groups.items():
+            for position, member in enumerate(members):
+                if member not in self.nodes:
+                    raise misplaced(
+                        f"group {group!r} names unknown node {member!r}",
+                        f"declare it under 'nodes' ({_there_are(self.nodes)})",
+                        *("bundles", "groups", group, position),
+                    )
         titles: set[str] = set()
         for index, link in enumerate(self.links):
             self._check_link(index, link)
@@ -482,4 +492,6 @@ def build_topology(document: Document) -> Topology:
             folder = document.place(("nodes", name, "daemon", "template")).file.parent / node.daemon.template
             daemon = node.daemon.model_copy(update={"template": str(folder.resolve())})
             nodes[name] = node.model_copy(update={"daemon": daemon})
-    return topology.model_copy(update={"nodes": nodes})
+    security = topology.bundles.security.within(document.path.parent).inlined()
+    bundles = topology.bundles.model_copy(update={"security": security})
+    return topology.model_copy(update={"nodes": nodes, "bundles": bundles})

@@ -19,6 +19,7 @@ from marsnet.dtn.node.config import (
     ReplyConfig,
     TraceItem,
 )
+from marsnet.model.bundles import BundleSettings
 from marsnet.model.scenario import Scenario
 from marsnet.model.topology import Topology
 from marsnet.model.traffic import Flow, read_trace
@@ -47,6 +48,7 @@ def node_configs(
     numbers = {name: node.number for name, node in topology.nodes.items()}
     traffic = [(flow_config(scenario, topology, flow), flow.source) for flow in scenario.traffic]
     applications = receivers(scenario)
+    settings = {key: getattr(topology.bundles, key) for key in BundleSettings.model_fields}
     configs: dict[str, NodeConfig] = {}
     for name, node in topology.nodes.items():
         neighbours = {
@@ -71,6 +73,7 @@ def node_configs(
             ltp=LtpOptions(timer_margin=_MARGIN),
             flows=flows,
             receivers=apps,
+            **settings,
         )
     return configs
 

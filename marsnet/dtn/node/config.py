@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from marsnet.dtn.apps.config import ApplicationsConfig
 from marsnet.dtn.bpv7 import Eid, ServiceClass
-from marsnet.dtn.node.settings import BundleSettings
+from marsnet.model.bundles import BundleSettings
 
 LayerName = Literal["ltp", "tcpcl", "udpcl", "mtcp", "stcp"]
 DEFAULT_PORTS: dict[str, int] = {"ltp": 1113, "tcpcl": 4556, "udpcl": 4556, "mtcp": 16162, "stcp": 4556}

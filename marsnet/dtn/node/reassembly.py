@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from marsnet.dtn.bpv7 import Bundle, BundleError, BundleId, Malformation, Reassembler
-from marsnet.dtn.node.settings import FragmentsConfig
+from marsnet.model.bundles import FragmentsConfig
 
 
 class Offer(Enum):

@@ -17,7 +17,7 @@ from marsnet.dtn.bpv7 import (
     StatusReport,
     encode_status_report,
 )
-from marsnet.dtn.node.settings import ReportsConfig
+from marsnet.model.bundles import ReportsConfig
 
 _DAY_MS = 86_400_000
 

@@ -22,8 +22,8 @@ from marsnet.dtn.bpsec import (
 )
 from marsnet.dtn.bpv7 import BlockType, Bundle, Eid, ServiceClass
 from marsnet.dtn.node.reasons import security_reason
-from marsnet.dtn.node.settings import KeyConfig, SecurityConfig, SecurityRuleConfig
 from marsnet.errors import InputError
+from marsnet.model.bundles import KeyConfig, SecurityConfig, SecurityRuleConfig
 
 _SECURITY_BLOCKS = (BlockType.INTEGRITY.value, BlockType.CONFIDENTIALITY.value)
 _CHANGED = (FailureReason.INTEGRITY, FailureReason.DECRYPTION, FailureReason.KEY_UNWRAP)
@@ -183,14 +183,9 @@ def _without(bundle: Bundle, numbers: Iterable[int]) -> Bundle:
 
 
 def _key(name: str, config: KeyConfig) -> Key:
-    text, place = config.hex, config.file
-    if place is not None:
-        try:
-            text = place.read_text(encoding="ascii")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"key {name!r} cannot be read: {error}", remedy="check the path", file=place) from None
+    text, place = config.digits(name), config.file
     try:
-        material = bytes.fromhex("".join((text or "").split()))
+        material = bytes.fromhex("".join(text.split()))
     except ValueError:
         raise InputError(
             f"key {name!r} is not hexadecimal", remedy="make one with 'openssl rand -hex 32'", file=place

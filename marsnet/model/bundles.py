@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from marsnet.errors import InputError
+
 ClassName = Literal["critical", "expedited", "normal", "bulk"]
 BlockName = Literal["primary", "payload", "previous_node", "bundle_age", "hop_count", "service_class"]
 """Blocks that a security rule can name; others are named by their type code."""
@@ -34,8 +36,17 @@ class KeyConfig(Settings):
     @model_validator(mode="after")
     def _one_source(self) -> KeyConfig:
         if (self.file is None) == (self.hex is None):
-            raise ValueError("a key has either 'file' or 'hex'")
+            raise ValueError("a key has one source; give either 'file' or 'hex'")
         return self
+
+    def digits(self, name: str) -> str:
+        """Its hexadecimal digits. Raises InputError when its file cannot be read."""
+        if self.file is None:
+            return self.hex or ""
+        try:
+            return self.file.read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"key {name!r} cannot be read: {error}", remedy="check the path", file=self.file) from None
 
 
 class SecurityRuleConfig(Settings):
@@ -93,6 +104,11 @@ class SecurityConfig(Settings):
             name: key if key.file is None else key.model_copy(update={"file": folder / key.file})
             for name, key in self.keys.items()
         }
+        return self.model_copy(update={"keys": keys})
+
+    def inlined(self) -> SecurityConfig:
+        """The same without key files: for nodes that do not see them. Raises InputError as `KeyConfig.digits`."""
+        keys = {name: KeyConfig(hex=key.digits(name), wraps=key.wraps) for name, key in self.keys.items()}
         return self.model_copy(update={"keys": keys})
 
 
