@@ -60,7 +60,8 @@ MISTAKES: dict[str, tuple[str, str]] = {
         "16: the condition waits for begins and ends; give one of delivered, storage, contact_opens, begins, ends",
     ),
     "condition-on-nobody": (
-        "  - kind: node_silent\n    node: mro\n    duration: 1 h\n    when:\n      storage: {node: base, above: 80 %}\n",
+        "  - kind: node_silent\n    node: mro\n    duration: 1 h\n    when:\n      "
+        "storage: {node: base, above: 80 %}\n",
         f"15: unknown node 'base'; {NODES}",
     ),
     "condition-on-no-flow": (
@@ -80,7 +81,8 @@ MISTAKES: dict[str, tuple[str, str]] = {
         "15: unknown key 'faults.0.planned'; choose one of name, at, probability, every, when, duration, kind, node",
     ),
     "two-names": (
-        f"  - kind: node_silent\n    name: a\n    node: mro\n{AT}  - kind: node_crash\n    name: a\n    node: mro\n{AT}",
+        f"  - kind: node_silent\n    name: a\n    node: mro\n{AT}"
+        f"  - kind: node_crash\n    name: a\n    node: mro\n{AT}",
         "17: two faults are named 'a'; rename one",
     ),
     "rate-of-nobody": (
@@ -108,7 +110,8 @@ MISTAKES: dict[str, tuple[str, str]] = {
         "16: the storm rises and decays for longer than it lasts; lengthen 'duration'",
     ),
     "dust-in-no-band": (
-        f"  - kind: dust_storm\n    sites: [habitat]\n    rise: 0 s\n    decay: 0 s\n{AT}    attenuation: {{K: 1 dB}}\n",
+        f"  - kind: dust_storm\n    sites: [habitat]\n    rise: 0 s\n    decay: 0 s\n"
+        f"{AT}    attenuation: {{K: 1 dB}}\n",
         "17: faults.0.attenuation.K: unknown value 'K'; did you mean 'Ka'?",
     ),
     "bare-drift": (
@@ -144,7 +147,8 @@ MISTAKES: dict[str, tuple[str, str]] = {
         "12: faults.0.segment: unknown value 'moon'; choose one of earth, mars",
     ),
     "crash-twice": (
-        f"  - kind: node_crash\n    node: mro\n{AT}  - kind: node_crash\n    node: mro\n    at: 90 min\n    duration: 1 h\n",
+        f"  - kind: node_crash\n    node: mro\n{AT}"
+        "  - kind: node_crash\n    node: mro\n    at: 90 min\n    duration: 1 h\n",
         "17: node 'mro' crashes at 5400 s while it is down already; move the second crash to 7200 s or later",
     ),
     "no-off": (f"  - kind: power_cycle\n    node: mro\n    on: 1 h\n{AT}", "11: 'faults.0.off' is missing; add 'off'"),

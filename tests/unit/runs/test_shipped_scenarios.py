@@ -1,0 +1,94 @@
+"""Every shipped scenario passes with the ledger that is committed, and fails when what it tests is broken."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from marsnet.dtn.bpv7 import ServiceClass
+from marsnet.dtn.node.agent import BundleAgent
+from marsnet.dtn.node.forwarding import Forwarder
+from marsnet.dtn.node.queues import ClassQueue
+from marsnet.runs.judge import Judgement, judge
+from marsnet.runs.lives import ledger_hash
+from marsnet.runs.prepare import prepare
+from marsnet.worlds.virtual import run_virtual
+
+SCENARIOS = Path(__file__).resolve().parents[3] / "scenarios"
+GOLDENS: dict[str, str] = json.loads(Path(__file__).with_name("goldens.json").read_text())
+Mutation = Callable[[pytest.MonkeyPatch], dict[str, object]]
+
+
+def run(name: str, folder: Path, settings: dict[str, object] | None = None) -> tuple[str, Judgement]:
+    spec = prepare(SCENARIOS / f"{name}.yaml", folder, settings=settings)
+    outcome = run_virtual(spec)
+    return ledger_hash(outcome.records), judge(spec, outcome)
+
+
+def trusting(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """Routes go on leading by a neighbour that does not answer."""
+    monkeypatch.setattr(Forwarder, "failed", lambda *arguments, **options: None)
+    return {}
+
+
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """What a convergence layer gives up is not routed again."""
+    monkeypatch.setattr(BundleAgent, "_goes_on", lambda *arguments: None)
+    return {}
+
+
+def upside_down(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """The least urgent class leaves first."""
+    monkeypatch.setattr(
+        ClassQueue, "urgent", lambda self: next((c for c in reversed(ServiceClass) if self.count(c)), None)
+    )
+    return {}
+
+
+def unanswered(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """Nobody answers a request."""
+    monkeypatch.setattr(BundleAgent, "_answer", lambda *arguments: None)
+    return {}
+
+
+def settings(**changed: object) -> Mutation:
+    """Another value of a parameter."""
+    return lambda monkeypatch: changed
+
+
+# scenario: how to break it, and the requirement that notices
+MUTATIONS: dict[str, tuple[Mutation, str]] = {
+    "relay_loss": (forgetful, "delivery of critical"),
+    "imagery_critical": (upside_down, "latency of critical, 99th percentile"),
+    "bad_plan": (settings(rolled_back_after="7 h"), "recovery of telemetry after upload"),
+    "goldstone_loss": (trusting, "latency of normal, 100th percentile"),
+    "crew_emergency": (unanswered, "round trip of questions, 95th percentile"),
+    "dust_storm": (settings(left="0 %"), "latency of critical, 95th percentile"),
+}
+
+
+def test_every_scenario_has_a_golden_run() -> None:
+    assert set(GOLDENS) == {path.stem for path in SCENARIOS.glob("*.yaml")}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", sorted(GOLDENS))
+def test_a_scenario_passes_with_its_golden_ledger(name: str, tmp_path: Path) -> None:
+    ledger, verdict = run(name, tmp_path)
+    assert verdict.valid
+    assert verdict.passed, [finding for finding in verdict.findings if not finding.passed]
+    assert ledger == GOLDENS[name], "run: python tests/unit/runs/goldens.py, if the change is meant"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", sorted(MUTATIONS))
+def test_a_broken_network_fails(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutation, requirement = MUTATIONS[name]
+    _, verdict = run(name, tmp_path, mutation(monkeypatch))
+    assert verdict.valid
+    assert requirement in {finding.name for finding in verdict.findings if not finding.passed}, verdict.findings
