@@ -1,6 +1,7 @@
 """Two node processes on loopback: bundles per second and Mbit/s from one application to the other, and where time goes.
 
-    python benchmarks/node.py [--seconds 5] [--size 1000 100000] [--durability power process] [--profile]
+    python benchmarks/node.py [--seconds 5] [--size 1000 100000] [--durability power process]
+        [--convergence ltp tcpcl] [--aggregate 64000] [--profile]
 
 Each run starts two processes (`python -m marsnet.dtn.node`) with stores and ledgers of their own. A source in the first
 keeps a window of bundles in its store until a number of them was made; the second delivers them to its sink. The clock
@@ -27,6 +28,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import product
 from multiprocessing import Process, Queue
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,7 @@ ADDRESSES = {SOURCE: "127.0.5.1", SINK: "127.0.5.2"}
 RATE = 2e9
 """bit/s that the plan allows: more than a node reaches, and what socket buffers still hold."""
 SEGMENT = 65_000
+PORTS = {"ltp": 1113, "tcpcl": 4556}
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -71,6 +74,7 @@ class Node:
         self.process = subprocess.Popen(
             [*command, "-m", "marsnet.dtn.node", "--config", str(folder / "node.json")],
             stdout=subprocess.PIPE,
+            stderr=(folder / "log").open("w"),
             text=True,
         )
         assert self.process.stdout is not None
@@ -89,7 +93,14 @@ class Node:
         self.process.wait(30)
 
 
-def configure(folder: Path, name: str, durability: str, flows: list[dict[str, Any]]) -> None:
+def configure(
+    folder: Path,
+    name: str,
+    durability: str,
+    flows: list[dict[str, Any]],
+    convergence: str = "ltp",
+    aggregate: int = 0,
+) -> None:
     """Write a node's folder."""
     peer = SINK if name == SOURCE else SOURCE
     folder.mkdir()
@@ -108,9 +119,16 @@ def configure(folder: Path, name: str, durability: str, flows: list[dict[str, An
         "numbers": {SOURCE: 1, SINK: 2},
         "clock": {"epoch": EPOCH, "rate": 1.0, "origin": time.monotonic()},
         "plan": "plan.json",
-        "neighbours": {peer: {"address": ADDRESSES[peer], "mtu": SEGMENT}},
+        "neighbours": {
+            peer: {
+                "address": ADDRESSES[peer],
+                "convergence": convergence,
+                **({"mtu": SEGMENT} if convergence == "ltp" else {}),
+            }
+        },
+        "ltp": {"aggregate_size": aggregate},
         "state": str(folder),
-        "bind": ADDRESSES[name],
+        "listen": {convergence: [ADDRESSES[name], PORTS[convergence]]},
         "durability": durability,
         "flows": flows,
     }
@@ -149,12 +167,14 @@ def times(ledger: Path, step: str) -> list[float]:
     return found
 
 
-def run(size: int, count: int, durability: str, where: Path | None, profile: bool) -> Figures:
+def run(
+    size: int, count: int, durability: str, convergence: str, aggregate: int, where: Path | None, profile: bool
+) -> Figures:
     """Send `count` bundles from node to node."""
     with tempfile.TemporaryDirectory(dir=where) as name:
         folder = Path(name)
-        configure(folder / SINK, SINK, durability, [])
-        configure(folder / SOURCE, SOURCE, durability, [flow(size, count)])
+        configure(folder / SINK, SINK, durability, [], convergence, aggregate)
+        configure(folder / SOURCE, SOURCE, durability, [flow(size, count)], convergence, aggregate)
         nodes = [Node(folder / SINK, profile), Node(folder / SOURCE, profile)]
         before = [node.cpu() for node in nodes]
         ledger = folder / SINK / "ledger.jsonl"
@@ -240,6 +260,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, nargs="+", default=[1000, 100_000], help="payload bytes")
     parser.add_argument("--durability", nargs="+", default=["power", "process"])
+    parser.add_argument("--convergence", nargs="+", default=["ltp"], choices=sorted(PORTS))
+    parser.add_argument("--aggregate", type=int, default=0, help="octets that bundles share an LTP block up to")
     parser.add_argument("--bundles", type=int, default=0, help="in a run; default: 10,000 of 1 kB, 1,000 of 100 kB")
     parser.add_argument("--runs", type=int, default=2, help="of which the best counts")
     parser.add_argument("--folder", type=Path, default=None, help="where the stores lie; default: the system's /tmp")
@@ -249,17 +271,20 @@ def main() -> None:
     start_up, share = idle(options.folder, 5.0)
     print(f"start-up {start_up:.2f} s, idle {100 * share:.2f} % of a core")
     print(
-        f"{'size':>7} {'store':8} {'bundles/s':>10} {'Mbit/s':>8} {'CPU source':>11} {'CPU sink':>9}"
+        f"{'size':>7} {'layer':6} {'store':8} {'bundles/s':>10} {'Mbit/s':>8} {'CPU source':>11} {'CPU sink':>9}"
         f" {'raw/s':>9} {'share':>6}"
     )
     for size in options.size:
         bare = raw(min(size + 100, SEGMENT), 1.0) * min(1.0, SEGMENT / (size + 100))
-        for durability in options.durability:
+        for convergence, durability in product(options.convergence, options.durability):
             count = options.bundles or (10_000 if size <= 10_000 else 1_000)
-            done = [run(size, count, durability, options.folder, options.profile) for _ in range(options.runs)]
+            done = [
+                run(size, count, durability, convergence, options.aggregate, options.folder, options.profile)
+                for _ in range(options.runs)
+            ]
             best = max(done, key=lambda figures: figures.rate)
             print(
-                f"{size:7} {durability:8} {best.rate:10.0f} {best.rate * size * 8e-6:8.0f} "
+                f"{size:7} {convergence:6} {durability:8} {best.rate:10.0f} {best.rate * size * 8e-6:8.0f} "
                 f"{best.source_cpu * 1e6:9.0f} us {best.sink_cpu * 1e6:6.0f} us {bare:9.0f} {best.rate / bare:6.2f}",
                 flush=True,
             )
