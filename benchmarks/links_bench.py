@@ -102,10 +102,20 @@ class Bench:
         process.stdout.readline()
         return process
 
-    def flow(self, size: int, per_second: float, seconds: float, batch: int, nominal: int = 0) -> tuple[Any, Any]:
-        """Send and receive; returns what the sender and the sink say."""
+    def flow(
+        self,
+        size: int,
+        per_second: float,
+        seconds: float,
+        batch: int,
+        nominal: int = 0,
+        *,
+        before: tuple[str, ...] = (),
+    ) -> tuple[Any, Any]:
+        """Send, by the command `before`, and receive; returns what the sender and the sink say."""
         sink = self.sink(seconds + nominal / S + 2, nominal)
-        sent = sh(*self.inside("a", str(self.load), "send", "e0", str(size), str(per_second), str(seconds), str(batch)))
+        load = (*before, str(self.load), "send", "e0", str(size), str(per_second), str(seconds), str(batch))
+        sent = sh(*self.inside("a", *load))
         return json.loads(sent), json.loads(sink.communicate()[0])
 
     def received(self) -> int:
@@ -161,9 +171,11 @@ def precision(bench: Bench, longest: float) -> dict[str, Any]:
     for delay in (0.01, 1.0, 60.0):
         if delay <= longest:
             with bench.line(Segment(0, round(delay * S))) as (client, _):
-                _, got = bench.flow(200, 100_000, 4, 1, round(delay * S))
+                sent, got = bench.flow(200, 100_000, 4, 1, round(delay * S), before=("chrt", "-f", "1"))
                 ours = client.stats()["links"]["x"]["directions"]["ab"]
-            result[f"{delay:g} s"] = got | {"line_p99_ns": ours["lateness_p99_ns"], "ring_drops": ours["ring_drops"]}
+            result[f"{delay:g} s"] = (
+                sent | got | {"line_p99_ns": ours["lateness_p99_ns"], "ring_drops": ours["ring_drops"]}
+            )
     return result
 
 

@@ -41,24 +41,23 @@ FLOOD = (100_000, 10.0, 20.0)
 
 def measure(bench: Bench, change: Callable[[], None]) -> dict[str, Any]:
     """Steady delay error, then frames out of order when the delay shrinks."""
-    _, steady = bench.flow(200, 1000, SECONDS, 1, S)
+    sent, steady = bench.flow(200, 1000, SECONDS, 1, S)
     timer = threading.Timer(CHANGE, change)
     timer.start()
-    _, changed = bench.flow(200, 1000, SECONDS, 1, S)
+    again, changed = bench.flow(200, 1000, SECONDS, 1, S)
     timer.join()
-    return told(steady, changed)
+    return told(steady | sent, changed | again)
 
 
 def told(steady: dict[str, Any], changed: dict[str, Any]) -> dict[str, Any]:
     """What the two flows of `measure` show."""
-    sent = round(SECONDS * 1000) + 1
     return {
         "p50_us": steady["p50_ns"] / 1e3,
         "p99_us": steady["p99_ns"] / 1e3,
         "early": steady["early"],
-        "lost": sent - steady["frames"],
+        "lost": steady["sent"] - steady["frames"],
         "out_of_order": changed["disorder"],
-        "lost_at_change": sent - changed["frames"],
+        "lost_at_change": changed["sent"] - changed["frames"],
     }
 
 
@@ -164,10 +163,10 @@ poweroff -f
 TC_STEADY = f"""
 tc qdisc add dev x0 root netem limit 100000 delay 1s
 $load sink x1 7 1000000000 > steady & sleep 0.3
-$load send x0 200 1000 {SECONDS} 1; wait
+$load send x0 200 1000 {SECONDS} 1 > sent1; wait
 $load sink x1 7 1000000000 > changed & sleep 0.3
 (sleep {CHANGE}; tc qdisc change dev x0 root netem limit 100000 delay 200ms) &
-$load send x0 200 1000 {SECONDS} 1; wait
+$load send x0 200 1000 {SECONDS} 1 > sent2; wait
 """
 FLOW = """
 $load sink {sink} {listen} {nominal} > {name} & sleep 0.3
@@ -235,7 +234,8 @@ def of_tc(what: str, delay: float) -> Any:
     with bench_of() as bench:
         if what == "steady":
             in_uml(bench, TC_STEADY, 30)
-            return told(sunk(bench, "steady"), sunk(bench, "changed"))
+            sent = [json.loads((bench.directory / name).read_text()) for name in ("sent1", "sent2")]
+            return told(sunk(bench, "steady") | sent[0], sunk(bench, "changed") | sent[1])
         values = flow_values(what, delay)
         limit = "" if what == "flying" else "limit 100000"
         said = in_uml(
