@@ -231,7 +231,7 @@ class Forwarder:
             if same is not None:
                 same.serves.add(member)
             else:
-                held.members.discard(member)
+                held.members -= {member}
         self.displace(displaced, now)
 
     def displace(self, bookings: Iterable[Booking], now: float) -> None:
@@ -299,7 +299,7 @@ class Forwarder:
         self.on_sent(leg)
         if not leg.returned:
             leg.copies = 0
-            leg.held.taken.add(leg.neighbour)
+            leg.held.taken |= {leg.neighbour}
             leg.held.members -= leg.serves
         self._drop(leg)
 
@@ -310,7 +310,7 @@ class Forwarder:
             self._decline(leg.held, leg.neighbour, now)
 
     def _decline(self, held: Held, neighbour: str, now: float) -> None:
-        held.refused.add(neighbour)
+        held.refused |= {neighbour}
         heapq.heappush(self._pardons, (now + FIRST_RETRY, held.key, neighbour))
 
     def came_back(self, bundle: str, peer: str | None) -> None:
@@ -395,7 +395,7 @@ class Forwarder:
             _, key, name = heapq.heappop(self._pardons)
             held = self.held.get(key)
             if held is not None:
-                held.refused.discard(name)
+                held.refused -= {name}
                 if key in self._limbo:
                     self.route(held, now)
 

@@ -156,7 +156,7 @@ class Fragmenter:
         self._keeper.forwarder.remove(held, now)
         for key, part, size in made:
             piece = self._keeper.hold(key, part, size, now, held.previous_hop)
-            piece.copies, piece.members, piece.since = held.copies, set(held.members), held.since
+            piece.copies, piece.members, piece.since = held.copies, held.members, held.since
             piece.replaces, piece.parent = (held.key,), held
             record = Record(now, self._config.name, Step.FRAGMENTED, piece.bundle, {"of": held.bundle})
             self._keeper.custody.begin(record, piece, fresh=True)

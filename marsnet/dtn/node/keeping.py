@@ -396,7 +396,7 @@ class Keeper:
             peer,
         )
         if whom.group:
-            held.members = set(nodes)
+            held.members = frozenset(nodes)
         elif held.priority == ServiceClass.CRITICAL:
             held.copies = self._copies(bundle, peer)
         settings = self._config.fragments

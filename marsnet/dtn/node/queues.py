@@ -18,7 +18,7 @@ STARVATION_BOUND = 32
 
 @dataclass(slots=True, eq=False)
 class Held:
-    """A bundle in this node's store that is to be forwarded.
+    """A bundle in this node's store that is to be forwarded. A node may have a million of these, so they are small.
 
     Attributes:
         key: in the store.
@@ -50,15 +50,15 @@ class Held:
     since: float
     previous_hop: str | None = None
     copies: int = 1
-    members: set[str] = field(default_factory=set)
+    members: frozenset[str] = frozenset()
     whole: bool = False
     too_large: bool = False
     subject: Subject | None = None
     replaces: tuple[int, ...] = ()
     parent: Held | None = None
     legs: list[Leg] = field(default_factory=list)
-    taken: set[str] = field(default_factory=set)
-    refused: set[str] = field(default_factory=set)
+    taken: frozenset[str] = frozenset()
+    refused: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True, eq=False)
