@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from marsnet.dtn.apps.aap2 import Aap2Session, Adu, Configure
+from marsnet.dtn.apps.aap2_schema import MESSAGES, Status
 from marsnet.dtn.bpsec import Key, SecurityPolicy, SecurityRule
 from marsnet.dtn.bpsec.asb import SecurityBlock
 from marsnet.dtn.bpsec.types import SecurityError
@@ -277,6 +279,24 @@ def _deframer(kind: type[MtcpDeframer] | type[StcpDeframer]) -> Callable[[bytes]
     return run
 
 
+def _aap2(data: bytes) -> None:
+    session = Aap2Session("ipn:3.0", 0.0, payload_limit=1 << 20)
+    for count, octets in enumerate(_cuts(data)):
+        session.receive(octets, float(count))
+        for event in session.take_events():
+            if isinstance(event, Configure):
+                session.configured(event, float(count))
+            elif isinstance(event, Adu):
+                session.respond(Status.SUCCESS)
+        session.take_output()
+
+
+def _delimited(message: object) -> bytes:
+    """A message of AAP 2.0 behind its length, which is below 128."""
+    octets: bytes = message.SerializeToString()  # type: ignore[attr-defined]
+    return bytes((len(octets),)) + octets
+
+
 def _datagram(data: bytes) -> None:
     try:
         from_datagram(data)
@@ -383,6 +403,20 @@ TARGETS: dict[str, Target] = {
     "tcpcl engine": Target(_tcpcl_engine, (_framed(*_TALK), _framed(b"".join(_TALK)))),
     "mtcp": Target(_deframer(MtcpDeframer), (_framed(b"".join(mtcp_frame(_BUNDLES[0]) + mtcp_frame(bytes(300)))),)),
     "stcp": Target(_deframer(StcpDeframer), (_framed(b"".join(stcp_frame(_BUNDLES[0])), b"\0\0\0\0"),)),
+    "aap2": Target(
+        _aap2,
+        tuple(
+            _framed(
+                _delimited(MESSAGES["AAPMessage"](config={"endpoint_id": "ipn:3.5", "is_subscriber": subscriber})), call
+            )
+            for subscriber in (False, True)
+            for call in (
+                _delimited(MESSAGES["AAPMessage"](adu={"dst_eid": "ipn:4.7", "payload_length": 5})) + b"hello",
+                _delimited(MESSAGES["AAPMessage"](keepalive={})),
+                _delimited(MESSAGES["AAPResponse"](response_status=int(Status.SUCCESS))),
+            )
+        ),
+    ),
     "udpcl": Target(_datagram, (_BUNDLES[0], b"\0\0\0\0")),
     "json plan": Target(_plan(jsonplan.read), _plan_seeds("json")),
     "csv plan": Target(_plan(csvplan.read), _plan_seeds("csv")),
