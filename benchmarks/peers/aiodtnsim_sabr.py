@@ -3,7 +3,8 @@
     PYTHON aiodtnsim_sabr.py < input.json
 
 The input names `nodes`, `contacts` (source, target, start, end, bit/s, light time) and `messages` (time, source,
-target, bytes, lifetime); the output has `seconds`, `hops` (receptions) and `delivered`. With `--cpu` seconds are CPU time.
+target, bytes, lifetime); the output has `seconds`, `hops` (receptions) and `delivered`. With `--cpu` seconds are CPU
+time.
 """
 
 from __future__ import annotations
