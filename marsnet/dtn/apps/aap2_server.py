@@ -118,7 +118,9 @@ class Aap2Server:
             try:
                 server = await asyncio.start_unix_server(self._serve, path)
             except OSError as error:
-                raise InputError(f"cannot listen at {path}: {error.strerror}", remedy="choose another path") from None
+                raise InputError(
+                    f"cannot listen at {path}: {error.strerror or error}", remedy="choose another path"
+                ) from None
             path.chmod(0o660)
             self._servers.append(server)
         if config.tcp is not None:
@@ -127,7 +129,8 @@ class Aap2Server:
                 server = await asyncio.start_server(self._serve, host, port)
             except OSError as error:
                 raise InputError(
-                    f"cannot listen at {host}:{port}: {error.strerror}", remedy="choose another address or port"
+                    f"cannot listen at {host}:{port}: {error.strerror or error}",
+                    remedy="choose another address or port",
                 ) from None
             self._servers.append(server)
 

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -359,8 +360,12 @@ def test_a_node_killed_between_delivery_and_acknowledgement_takes_the_acknowledg
         assert sorted(s["bundle"] for s in steps if s["step"] == "delivered") == sorted([first, second])
 
 
-async def test_a_node_that_ends_takes_back_what_is_in_hands_and_keeps_nobody_waiting(tmp_path: Path) -> None:
-    with running(tmp_path, ["rover"], applications={"aap2": {"socket": "aap2.socket"}}) as nodes:
+async def test_a_node_that_ends_takes_back_what_is_in_hands_and_keeps_nobody_waiting() -> None:
+    # The path of a Unix socket has 107 octets at most (unix(7)), which a temporary folder of a test may exceed.
+    with (
+        tempfile.TemporaryDirectory(dir="/tmp") as folder,
+        running(Path(folder), ["rover"], applications={"aap2": {"socket": "aap2.socket"}}) as nodes,
+    ):
         rover = nodes["rover"]
         made = [send(rover, f"rover.{service}", b"x")["bundle"] for service in (9, 10, 11)]
         async with aiohttp.ClientSession() as session:
