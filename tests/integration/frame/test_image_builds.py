@@ -63,7 +63,11 @@ def test_images_carry_the_label_and_stay_lean(client: Any, node: str) -> None:
 
 def test_a_node_imports_all_it_needs_without_a_network(client: Any, node: str) -> None:
     names = (images.checkout() / "services/node/requirements.txt").read_text().splitlines()
-    modules = {"google-crc32c": "google_crc32c", "prometheus-client": "prometheus_client"}
+    modules = {
+        "google-crc32c": "google_crc32c",
+        "prometheus-client": "prometheus_client",
+        "protobuf": "google.protobuf",
+    }
     wanted = [modules.get(name, name) for name in names if not name.startswith("#")]
     code = f"import marsnet, sqlite3, {', '.join(wanted)}; print(marsnet.__file__, google_crc32c.implementation)"
     assert run(client, node, "python3", "-c", code).split() == ["/opt/marsnet/marsnet/__init__.py", "c"]
