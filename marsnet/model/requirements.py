@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from marsnet.model.quantities import Duration, Fraction, PositiveDuration, Size, Strict
+from marsnet.model.quantities import Duration, Fraction, PositiveDuration, Size, Strict, misplaced
 from marsnet.model.topology import ServiceClassName
 
 
@@ -129,6 +129,23 @@ class StorageRequirement(Strict):
     at_most: Size
 
 
+class VolumeRequirement(Selection):
+    """Payload bytes that were delivered by the end of the run, perhaps only of what a node relayed."""
+
+    kind: Literal["volume"]
+    via: str | None = Field(default=None, description="count only what was in this node's store on the way")
+    at_least: Size | None = None
+    at_most: Size | None = None
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if self.at_least is None and self.at_most is None:
+            raise misplaced("the volume has no bound", "give 'at_least', 'at_most' or both")
+        if self.at_least is not None and self.at_most is not None and self.at_most < self.at_least:
+            raise misplaced("'at_most' is less than 'at_least'", "swap them", "at_most")
+        return self
+
+
 class RecoveryRequirement(Selection):
     """Time after a fault until each flow that is looked at delivers again. A fault that did not happen needs none."""
 
@@ -158,6 +175,7 @@ Requirement = Annotated[
     | AvailabilityRequirement
     | StarvationRequirement
     | StorageRequirement
+    | VolumeRequirement
     | RecoveryRequirement
     | FidelityRequirement,
     Field(discriminator="kind"),

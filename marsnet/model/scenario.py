@@ -23,6 +23,7 @@ from marsnet.model.requirements import (
     RoundTripRequirement,
     Selection,
     StorageRequirement,
+    VolumeRequirement,
 )
 from marsnet.model.templates import unknown_setting
 from marsnet.model.times import When
@@ -196,6 +197,8 @@ def _dangling(scenario: Scenario, topology: Topology) -> list[tuple[tuple[int | 
                 need("flow with a reply", requirement.flow, requests, *place, "flow")
             case StorageRequirement() if requirement.node is not None:
                 need("node", requirement.node, nodes, *place, "node")
+            case VolumeRequirement() if requirement.via is not None:
+                need("node", requirement.via, nodes, *place, "via")
             case RecoveryRequirement():
                 need("fault", requirement.fault, faults, *place, "fault")
     return found

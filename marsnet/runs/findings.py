@@ -22,6 +22,7 @@ from marsnet.model.requirements import (
     Selection,
     StarvationRequirement,
     StorageRequirement,
+    VolumeRequirement,
 )
 from marsnet.runs.lives import Life, LightTimes
 from marsnet.runs.waiting import starvation, storage_peaks
@@ -129,6 +130,8 @@ def find(requirement: Requirement, case: Case) -> Finding:
             )
         case StorageRequirement():
             return _storage(requirement, case)
+        case VolumeRequirement():
+            return _volume(requirement, case)
         case RecoveryRequirement():
             return _recovery(requirement, case)
         case FidelityRequirement():
@@ -275,6 +278,26 @@ def _storage(requirement: StorageRequirement, case: Case) -> Finding:
         format_size(peak) + (f" in {node}" if requirement.node is None and node else ""),
         f"at most {format_size(requirement.at_most)}",
         peak,
+    )
+
+
+def _volume(requirement: VolumeRequirement, case: Case) -> Finding:
+    via = requirement.via
+    volume = sum(
+        life.size
+        for life in case.select(requirement)
+        if life.delivered is not None and (via is None or via in (node for node, _ in life.hops))
+    )
+    least = 0.0 if requirement.at_least is None else requirement.at_least
+    most = math.inf if requirement.at_most is None else requirement.at_most
+    bounds = [f"at least {format_size(least)}"] if least else []
+    bounds += [f"at most {format_size(most)}"] if math.isfinite(most) else []
+    return Finding(
+        f"volume of {_subject(requirement)}" + (f" via {via}" if via else ""),
+        least <= volume <= most,
+        format_size(volume),
+        ", ".join(bounds),
+        volume,
     )
 
 

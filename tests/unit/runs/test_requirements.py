@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from marsnet.dtn.node.ledger import Record, Step
+from marsnet.model.requirements import VolumeRequirement
 from marsnet.model.scenario import Scenario
 from marsnet.plan.types import Contact, ContactPlan, Range
 from marsnet.runs.findings import Finding
@@ -127,6 +128,27 @@ def test_starvation_counts_open_time_in_which_others_passed_by() -> None:
     assert not found(wanted, [sent("a", 0.0)]).passed, "no bundle, no proof"
     silent = Incident("link_outage", "up", 200.0, 450.0, ("up",))
     assert found(wanted, records, incidents=(silent,)).value == 50.0
+
+
+def test_volume_is_payload_delivered_perhaps_by_way_of_a_node() -> None:
+    records = [sent("a", 0.0), sent("b", 1.0, size=500), sent("c", 2.0), got("a", 900.0), got("b", 901.0)]
+    records.append(step(Step.RECEIVED, "relay", "a", 3.0, peer="rover"))
+    assert found({"kind": "volume", "at_least": "1.5 kB"}, records).value == 1500, "c was not delivered"
+    relayed = found({"kind": "volume", "via": "relay", "at_least": "1 kB", "at_most": "1.2 kB"}, records)
+    assert (relayed.passed, relayed.measured) == (True, "1 kB")
+    assert relayed.name == "volume of all bundles via relay"
+    assert relayed.required == "at least 1 kB, at most 1.2 kB"
+    assert not found({"kind": "volume", "via": "relay", "at_most": "0.9 kB"}, records).passed
+    assert not found({"kind": "volume", "class": "bulk", "at_least": "1 B"}, records).passed
+
+
+@pytest.mark.parametrize(
+    ("bounds", "problem"),
+    [({}, "has no bound"), ({"at_least": "2 MB", "at_most": "1 MB"}, "less than"), ({"at_most": "0 B"}, "at_most")],
+)
+def test_a_volume_needs_bounds_in_order(bounds: dict[str, str], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        VolumeRequirement.model_validate({"kind": "volume"} | bounds)
 
 
 def test_storage_peaks_follow_the_ledger() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from marsnet.dtn.node.queues import ClassQueue
 from marsnet.runs.judge import Judgement, judge
 from marsnet.runs.lives import ledger_hash
 from marsnet.runs.prepare import prepare
+from marsnet.sky.budget import DirectedBudget
 from marsnet.worlds.virtual import run_virtual
 
 SCENARIOS = Path(__file__).resolve().parents[3] / "scenarios"
@@ -54,6 +56,18 @@ def unanswered(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     return {}
 
 
+def halved(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """Every link budget has half the rate."""
+    rate = DirectedBudget.rate
+
+    def half(self: DirectedBudget, *arguments: Any) -> tuple[Any, ...]:
+        whole, *errors = rate(self, *arguments)
+        return (0.5 * whole, *errors)
+
+    monkeypatch.setattr(DirectedBudget, "rate", half)
+    return {}
+
+
 def settings(**changed: object) -> Mutation:
     """Another value of a parameter."""
     return lambda monkeypatch: changed
@@ -66,6 +80,8 @@ MUTATIONS: dict[str, tuple[Mutation, str]] = {
     "bad_plan": (settings(rolled_back_after="7 h"), "recovery of telemetry after upload"),
     "goldstone_loss": (trusting, "latency of normal, 100th percentile"),
     "crew_emergency": (unanswered, "round trip of questions, 95th percentile"),
+    "legacy_baseline": (settings(window=4), "volume of bulk via tgo"),
+    "mtn_threshold": (halved, "completion of return"),
     "dust_storm": (settings(left="0 %"), "latency of critical, 95th percentile"),
 }
 
