@@ -128,7 +128,9 @@ class BundleAgent:
 
     def next_deadline(self, now: float) -> float | None:
         """Mission time of the next thing to do without input; None when there is none."""
-        candidates = [self.forwarder.next_deadline(now), *(flow.next_time for flow in self.flows)]
+        candidates = [self.forwarder.next_deadline(now)]
+        # A backlog that may go on is not late.
+        candidates += [None if (at := flow.next_time) is None else max(at, now) for flow in self.flows]
         candidates += [layer.next_deadline(now) for layer in self.layers]
         candidates.append(self.keeper.next_expiry)
         return min((c for c in candidates if c is not None), default=None)
@@ -195,7 +197,7 @@ class BundleAgent:
     def _source(self, flow: FlowConfig, now: float) -> Source:
         index = self._number("flow", flow.name)
         if flow.arrivals == "backlog":
-            return BacklogSource(flow, index, now, lambda key: key in self.forwarder.held)
+            return BacklogSource(flow, index, now, self.forwarder.held)
         return TrafficSource(flow, self.config.seed, index=index, after=now)
 
     def _generate(self, now: float) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -16,6 +16,8 @@ from marsnet.dtn.bpv7 import ServiceClass
 from marsnet.dtn.node.config import FlowConfig
 
 _DIGEST = 16
+_AT_ONCE, _OCTETS_AT_ONCE = 256, 1 << 20
+"""Bundles, and octets in them, of a backlog that become durable together: the first leave while others are made."""
 _BACK_OFF = 60.0
 """Mission seconds before a backlog tries again that the store had no room for."""
 
@@ -72,7 +74,7 @@ def is_intact(data: bytes) -> bool:
     """Whether a payload made by `payload` or `sealed` is what it was. Those too short for a digest count as intact."""
     if len(data) <= _DIGEST:
         return True
-    return hashlib.blake2b(data[_DIGEST:], digest_size=_DIGEST).digest() == data[:_DIGEST]
+    return hashlib.blake2b(memoryview(data)[_DIGEST:], digest_size=_DIGEST).digest() == data[:_DIGEST]
 
 
 def file_part(path: Path, index: int, size: int) -> bytes:
@@ -162,11 +164,12 @@ class BacklogSource:
         index: running number of the next bundle.
     """
 
-    def __init__(self, flow: FlowConfig, index: int, now: float, holds: Callable[[int], bool]) -> None:
-        """Start at bundle `index`; `holds` tells whether the store still has the bundle of a key."""
+    def __init__(self, flow: FlowConfig, index: int, now: float, stored: Container[int]) -> None:
+        """Start at bundle `index`; `stored` are the keys of the bundles that are still here, now and later."""
         self.flow, self.index = flow, index
         self._not_before = max(flow.start, now)
-        self._holds = holds
+        self._here = stored
+        self._batch = max(1, min(_AT_ONCE, _OCTETS_AT_ONCE // max(1, flow.size)))
         self._keys: set[int] = set()
 
     def adopt(self, key: int) -> None:
@@ -179,9 +182,9 @@ class BacklogSource:
         return self._not_before if self.index < self.flow.count and self._room() else None
 
     def take(self, now: float) -> list[Offered]:
-        """As many as there is room for."""
+        """As many as there is room for, in batches."""
         flow = self.flow
-        last = min(self.index + self._room(), flow.count)
+        last = min(self.index + min(self._room(), self._batch), flow.count)
         return [
             Offered(i, flow.last if i == flow.count - 1 else flow.size, flow.priority, flow.destination)
             for i in range(self.index, last)
@@ -197,5 +200,6 @@ class BacklogSource:
         return True
 
     def _room(self) -> int:
-        self._keys = {key for key in self._keys if self._holds(key)}
+        here = self._here
+        self._keys = {key for key in self._keys if key in here}
         return max(0, self.flow.window - len(self._keys))

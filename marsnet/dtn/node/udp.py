@@ -13,8 +13,8 @@ from marsnet.dtn.bpv7 import ServiceClass
 from marsnet.dtn.node.config import Address
 from marsnet.errors import EnvironmentLacksError
 
-_BATCH = 128
-"""Datagrams read before the node acts on them: bounds both its delay and the cost of acting."""
+_BATCH, _BATCH_OCTETS = 128, 2 << 20
+"""Datagrams, and octets in them, read before the node acts on them: bounds both its delay and the cost of acting."""
 _BUFFER = 8 << 20
 
 
@@ -77,7 +77,7 @@ class UdpTransport:
         """
 
         def read() -> None:
-            names = self._names
+            names, octets = self._names, 0
             for _ in range(_BATCH):
                 try:
                     datagram, origin = self._receiver.recvfrom(65535)
@@ -90,6 +90,9 @@ class UdpTransport:
                     self.unknown += 1
                     continue
                 receive(neighbour or None, datagram)
+                octets += len(datagram)
+                if octets >= _BATCH_OCTETS:
+                    break
             pump()
 
         self._loop.add_reader(self._receiver, read)

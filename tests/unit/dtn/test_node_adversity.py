@@ -77,7 +77,7 @@ def test_only_what_was_delivered_since_the_mark_is_read(tmp_path: Path) -> None:
 def test_a_relay_without_disk_space_takes_nothing_and_goes_on_when_it_has_some(tmp_path: Path) -> None:
     with chain(tmp_path, network=2) as made:
         for name in NAMES:
-            made.start(name, limit=100_000 if name == "relay" else None)
+            made.start(name, limit=400_000 if name == "relay" else None)
         wait_until(lambda: len(Fate(made.records()).accepted) > 5, 20, lambda: made.log("rover"))
         refused = [r for r in made.records() if r.node == "relay" and r.step == Step.REFUSED]
         wait_until(
@@ -140,7 +140,7 @@ def test_a_damaged_database_is_one_clear_error(tmp_path: Path) -> None:
         made.stop("rover")
         database = tmp_path / "rover/store/bundles.sqlite"
         octets = bytearray(database.read_bytes())
-        octets[4096:8192] = b"\xa5" * 4096
+        octets[16_384:32_768] = b"\xa5" * 16_384
         database.write_bytes(octets)
         for damage in (None, b"no database at all " * 300):
             if damage is not None:
@@ -168,7 +168,8 @@ def test_a_log_that_is_gone_takes_the_last_commits_and_nothing_else(tmp_path: Pa
         # Bundles that only the lost log had are gone; whatever is delivered, is so once, and the node works.
         before = len(Fate(made.records()).delivered)
         assert before > 5
-        wait_until(lambda: "relay ready" in made.log("relay"), 20, lambda: made.log("relay"))
+        logs = [tmp_path / f"{name}.log" for name in NAMES]
+        wait_until(lambda: all(log.read_text().count(" ready") == 2 for log in logs), 20, lambda: made.log("relay"))
         for name in NAMES:
             made.stop(name)
         assert max(Fate(made.records()).delivered.values()) == 1

@@ -408,7 +408,7 @@ def test_a_corrupt_database_is_refused_or_set_aside(tmp_path: Path) -> None:
     store.close()
     file = tmp_path / "bundles.sqlite"
     content = bytearray(file.read_bytes())
-    content[4096:12_288] = b"\xa5" * 8192
+    content[16_384:49_152] = b"\xa5" * 32_768
     file.write_bytes(content)
     with pytest.raises(CorruptionError, match="set_aside"):
         BundleStore(tmp_path)
