@@ -82,6 +82,7 @@ MUTATIONS: dict[str, tuple[Mutation, str]] = {
     "crew_emergency": (unanswered, "round trip of questions, 95th percentile"),
     "legacy_baseline": (settings(window=4), "volume of bulk via tgo"),
     "mtn_threshold": (halved, "completion of return"),
+    "conjunction_2030": (settings(ka_cut="1 deg"), "latency of critical, 100th percentile"),
     "dust_storm": (settings(left="0 %"), "latency of critical, 95th percentile"),
 }
 
