@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from collections.abc import Callable, Mapping
@@ -91,8 +92,8 @@ class Run:
     def bundles(self, service_class: str | None = None, *, flow: str | None = None) -> list[dict[str, Any]]:
         """One record for each accepted bundle of a class or a flow, as a table wants it.
 
-        Times are mission seconds; `delivered`, `latency` and `beyond_light_time` are None where it was not delivered.
-        `way` names the nodes whose stores took it, in order.
+        Times are mission seconds; `delivered`, `latency` and `beyond_light_time` are None where it was not delivered,
+        `light_time` where no link leads there. `way` names the nodes whose stores took it, in order.
         """
         return [
             {
@@ -105,13 +106,17 @@ class Run:
                 "created": life.created,
                 "delivered": life.delivered,
                 "latency": None if life.delivered is None else life.delivered - life.created,
-                "light_time": self.judgement.light.between(life.source, life.destination, life.created),
+                "light_time": self._light_time(life),
                 "beyond_light_time": None if life.delivered is None else excess(life, self.judgement.light),
                 "fate": life.fate,
                 "way": [node for node, _ in life.hops],
             }
             for life in self._chosen(service_class, flow)
         ]
+
+    def _light_time(self, life: Life) -> float | None:
+        light = self.judgement.light.between(life.source, life.destination, life.created)
+        return light if math.isfinite(light) else None
 
     def told(self) -> str:
         """The verdict as text: each requirement with what was measured, then the word."""

@@ -77,8 +77,13 @@ class Case:
         ]
 
     def light_time(self, life: Life) -> float:
-        """Light time at a bundle's creation."""
+        """Light time at a bundle's creation; infinite where no link leads."""
         return self.light.between(life.source, life.destination, life.created)
+
+    def is_due(self, life: Life, deadline: float) -> bool:
+        """Whether a time, plus light time, was within the run. What can never arrive is not excused by a late deadline."""
+        light = self.light_time(life)
+        return math.isinf(light) or deadline + light <= self.outcome.elapsed
 
 
 def percentile(values: Iterable[float], share: float) -> float:
@@ -157,11 +162,10 @@ def _delivery(requirement: DeliveryRequirement, case: Case) -> Finding:
 
 
 def _deadline(requirement: DeadlineRequirement, case: Case) -> Finding:
-    end = case.outcome.elapsed
     late = [
         excess(life, case.light)
         for life in case.select(requirement)
-        if life.created + case.light_time(life) + requirement.within <= end
+        if case.is_due(life, life.created + requirement.within)
     ]
     name = f"{_subject(requirement)} within light time + {format_duration(requirement.within)}"
     return _ratio(name, sum(value <= requirement.within for value in late), len(late), requirement.at_least)
@@ -260,7 +264,7 @@ def _availability(requirement: AvailabilityRequirement, case: Case) -> Finding:
             continue
         interval = int(life.created // requirement.interval)
         end = (interval + 1) * requirement.interval
-        if end + case.light_time(life) + requirement.within <= case.outcome.elapsed:
+        if case.is_due(life, end + requirement.within):
             good[interval] = good.get(interval, True) and excess(life, case.light) <= requirement.within
     name = f"{requirement.service_class} available from {requirement.site} to {requirement.to}"
     return _ratio(name, sum(good.values()), len(good), requirement.at_least)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -162,8 +163,7 @@ class LightTimes:
     def between(self, source: str, destination: str, time: float) -> float:
         """Seconds along the shortest chain of links, whether they are open or not; sampled every 10 s.
 
-        Raises:
-            KeyError: when no chain of links joins the two.
+        Infinite where no chain of links that are ever open joins the two: nothing can be delivered there.
         """
         key = (source, destination, int(time // 10))
         if key not in self._cache:
@@ -183,4 +183,4 @@ class LightTimes:
             for target in self._targets.get(node, []):
                 if target not in done:
                     heapq.heappush(heap, (light + self._plan.owlt(node, target, time + light), target))
-        raise KeyError(f"no chain of links from {source!r} to {destination!r}")
+        return math.inf

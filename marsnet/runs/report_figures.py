@@ -76,7 +76,8 @@ def latency_against_light(judgement: Judgement) -> go.Figure:
     lights: list[float] = []
     for name, chosen in _by_class(judgement).items():
         late = sorted(life.delivered - life.created for life in chosen if life.delivered is not None)
-        lights += [judgement.light.between(x.source, x.destination, x.created) for x in chosen]
+        times = (judgement.light.between(x.source, x.destination, x.created) for x in chosen)
+        lights += [light for light in times if math.isfinite(light)]
         _cumulative(drawn, name, late, len(chosen))
     if lights:
         x1 = max(*lights, 1.002 * min(lights))

@@ -187,3 +187,14 @@ def test_fidelity_is_a_bound_in_host_time() -> None:
 def test_a_requirement_selects_by_tenant(tenant: str, share: str) -> None:
     records = [sent("a", 0.0, tenant="agency"), got("a", 900.0), sent("b", 0.0)]
     assert found({"kind": "delivery", "tenant": tenant, "at_least": "1 %"}, records).measured == share
+
+
+def test_what_no_link_leads_to_is_late_and_not_left_aside() -> None:
+    stranded = [sent("x", 0.0, destination="moon")]
+    for wanted in (
+        {"kind": "deadline", "within": "60 s", "at_least": "1 %"},
+        {"kind": "latency", "percentile": "95 %", "beyond_light_time": "1 h"},
+        {"kind": "availability", "site": "rover", "to": "moon", "class": "normal", "within": "60 s", "at_least": "1 %"},
+    ):
+        finding = found(wanted, stranded)
+        assert (finding.passed, finding.measured) in {(False, "0.00 % (0 of 1)"), (False, "not delivered")}
