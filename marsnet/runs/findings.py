@@ -81,7 +81,7 @@ class Case:
         return self.light.between(life.source, life.destination, life.created)
 
     def is_due(self, life: Life, deadline: float) -> bool:
-        """Whether a time, plus light time, was within the run. What can never arrive is not excused by a late deadline."""
+        """Whether a time, plus light time, was within the run; always so of what no link can bring there."""
         light = self.light_time(life)
         return math.isinf(light) or deadline + light <= self.outcome.elapsed
 

@@ -34,6 +34,8 @@ RUN_ELSEWHERE = {
     "test_first_light_passes_and_without_its_fault_delivers_the_same_sooner",
     "marsnet campaign scenarios/first_light.yaml --vary seed=1..50 --jobs 4": "tests/unit/runs/test_campaign.py::"
     "test_a_sweep_with_a_killed_worker_is_complete_and_equals_the_serial_result",
+    "marsnet campaign scenarios/architectures.yaml --vary architecture=areostationary,low,hybrid": "tests/unit/runs/"
+    "test_shipped_scenarios.py::test_architectures_differ_as_the_page_says",
     "marsnet compare runs/virtual runs/emulated": "tests/unit/runs/test_compare.py::"
     "test_the_command_tells_where_runs_diverge",
     "promtool tsdb create-blocks-from openmetrics runs/latest/metrics.om prometheus-data": "tests/unit/runs/"

@@ -13,9 +13,10 @@ from marsnet.dtn.bpv7 import ServiceClass
 from marsnet.dtn.node.agent import BundleAgent
 from marsnet.dtn.node.forwarding import Forwarder
 from marsnet.dtn.node.queues import ClassQueue
+from marsnet.runs.campaign import parse_axes, plan_for, points
 from marsnet.runs.judge import Judgement, judge
 from marsnet.runs.lives import ledger_hash
-from marsnet.runs.prepare import prepare
+from marsnet.runs.prepare import prepare, spec_of
 from marsnet.sky.budget import DirectedBudget
 from marsnet.worlds.virtual import run_virtual
 
@@ -47,6 +48,12 @@ def upside_down(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     monkeypatch.setattr(
         ClassQueue, "urgent", lambda self: next((c for c in reversed(ServiceClass) if self.count(c)), None)
     )
+    return {}
+
+
+def starving(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """Strict priority: a less urgent class leaves only when no other waits."""
+    monkeypatch.setattr(ClassQueue, "urgent", lambda self: next((c for c in ServiceClass if self.count(c)), None))
     return {}
 
 
@@ -84,7 +91,25 @@ MUTATIONS: dict[str, tuple[Mutation, str]] = {
     "mtn_threshold": (halved, "completion of return"),
     "conjunction_2030": (settings(ka_cut="1 deg"), "latency of critical, 100th percentile"),
     "dust_storm": (settings(left="0 %"), "latency of critical, 95th percentile"),
+    "edl": (settings(copies=1), "latency of descent, 100th percentile"),
+    "dsn_oversubscribed": (settings(crew_class="bulk"), "latency of crew, 100th percentile"),
 }
+# further ways to break one
+MORE_MUTATIONS: list[tuple[str, Mutation, str]] = [
+    ("edl", settings(relays=1, failing=1), "delivery of critical"),
+    ("dsn_oversubscribed", starving, "delivery of archive"),
+]
+
+
+# what tells architectures apart, in the order of the page
+COLUMNS = (
+    "habitat online to mcc",
+    "latency of alarms, 95th percentile",
+    "latency of commands, 90th percentile",
+    "completion of images",
+    "delivery of polar",
+    "latency of polar, 95th percentile",
+)
 
 
 def test_every_scenario_has_a_golden_run() -> None:
@@ -103,9 +128,35 @@ def test_a_scenario_passes_with_its_golden_ledger(name: str, tmp_path: Path) -> 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", sorted(MUTATIONS))
-def test_a_broken_network_fails(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mutation, requirement = MUTATIONS[name]
+@pytest.mark.parametrize(
+    ("name", "mutation", "requirement"),
+    [*((name, *MUTATIONS[name]) for name in sorted(MUTATIONS)), *MORE_MUTATIONS],
+    ids=[*sorted(MUTATIONS), *(f"{name}, again" for name, *_ in MORE_MUTATIONS)],
+)
+def test_a_broken_network_fails(
+    name: str, mutation: Mutation, requirement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, verdict = run(name, tmp_path, mutation(monkeypatch))
     assert verdict.valid
     assert requirement in {finding.name for finding in verdict.findings if not finding.passed}, verdict.findings
+
+
+COMPARED = "marsnet campaign scenarios/architectures.yaml --vary architecture=areostationary,low,hybrid"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_architectures_differ_as_the_page_says(tmp_path: Path) -> None:
+    told: dict[str, list[str]] = {}
+    for point in points(SCENARIOS / "architectures.yaml", parse_axes([COMPARED.rsplit(maxsplit=1)[-1]])):
+        plan = plan_for(point.topology, point.scenario.start, point.scenario.duration, point.base)
+        spec = spec_of(point.scenario, point.topology, plan, point.seed, 1.0, tmp_path / point.key)
+        found = {finding.name: finding for finding in judge(spec, run_virtual(spec)).findings}
+        figures = [found.pop(name) for name in COLUMNS]
+        assert all(finding.passed for finding in found.values()), "the rest holds for any architecture"
+        told[str(point.values["architecture"])] = [
+            finding.measured if finding.passed else f"**{finding.measured}**" for finding in figures
+        ]
+    page = (SCENARIOS.parent / "docs" / "scenarios.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("|")]
+    assert {row[0].strip("`"): row[1:] for row in rows if row[0].strip("`") in told} == told
