@@ -6,7 +6,7 @@ ROOT_USER := $(filter 0,$(shell id -u))
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-unit setup-test demo test quick unit integration lint format bench clean distclean
+.PHONY: help setup setup-unit setup-test demo test test-warp quick unit integration lint format bench clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -31,11 +31,14 @@ test: setup-test ## set up, lint, unit tests, then (as root) tests on real netwo
 	$(BIN)/python scripts/summary.py $(RESULTS)/*.xml; \
 	test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
+test-warp: setup-unit ## the warp world in a real QEMU guest; half an hour, no root needed
+	@$(BIN)/python -m pytest -q -m warp
+
 quick: setup-unit ## unit tests that take less than two seconds each
-	@$(BIN)/python -m pytest -q -n 2 -m "not root and not slow"
+	@$(BIN)/python -m pytest -q -n 2 -m "not root and not slow and not warp"
 
 unit: setup-unit
-	@$(BIN)/python -m pytest -q -n 2 -m "not root" --junitxml=$(RESULTS)/unit.xml
+	@$(BIN)/python -m pytest -q -n 2 -m "not root and not warp" --junitxml=$(RESULTS)/unit.xml
 
 integration: $(if $(ROOT_USER),setup-test)
 ifdef ROOT_USER

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from marsnet import __version__
-from marsnet.commands import campaign, compare, doctor, lab, node, plan, run, sky, talk, validate
+from marsnet.commands import campaign, compare, doctor, lab, node, plan, run, sky, talk, validate, warp
 from marsnet.errors import MarsnetError
 
 app = typer.Typer(
@@ -52,6 +52,7 @@ app.command("send")(talk.send_command)
 app.command("recv")(talk.recv_command)
 app.command("plan")(plan.plan)
 app.add_typer(sky.app, name="sky")
+app.add_typer(warp.app, name="warp")
 
 
 def main() -> None:

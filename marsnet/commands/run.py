@@ -32,7 +32,7 @@ def run(
     scenario: Annotated[Path, typer.Argument(help="Scenario file.")],
     world: Annotated[
         str | None,
-        typer.Option("--world", help="'emulated' or 'virtual'; default: emulated where this machine can."),
+        typer.Option("--world", help="'emulated', 'virtual' or 'warp'; default: emulated where this machine can."),
     ] = None,
     rate: Annotated[
         float | None, typer.Option("--rate", help="Mission seconds per second, in place of the scenario's.")
@@ -53,8 +53,8 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as one JSON object.")] = False,
 ) -> None:
     """Run a scenario; ends in a verdict and a report."""
-    if world not in (None, "emulated", "virtual"):
-        raise InputError(f"there is no world {world!r}", remedy="use 'emulated' or 'virtual'")
+    if world not in (None, "emulated", "virtual", "warp"):
+        raise InputError(f"there is no world {world!r}", remedy="use 'emulated', 'virtual' or 'warp'")
     chosen_settings = parse_settings(settings or [])
     loaded, topology = load_scenario(scenario, chosen_settings)
     check_times(loaded, topology, scenario, chosen_settings)

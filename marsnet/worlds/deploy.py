@@ -26,7 +26,7 @@ from marsnet.worlds.lab import spec as lab_spec
 from marsnet.worlds.lab.containers import in_parallel
 from marsnet.worlds.lab.services import ServiceError
 from marsnet.worlds.nodes import node_configs
-from marsnet.worlds.spec import Frames, Incident, RunSpec
+from marsnet.worlds.spec import EmulatedOptions, Frames, Incident, RunSpec
 
 HICCUP = 0.05
 """Host seconds that a node's process may be late on a busy machine; LTP's timers allow for it."""
@@ -49,7 +49,7 @@ class Deployment:
         lab: containers, switches and services.
         clock: the mission clock of every process.
         folder: of the run.
-        prometheus: host and port at which its Prometheus is reached from this machine.
+        prometheus: host and port at which its Prometheus is reached from this machine; empty where none runs.
     """
 
     lab: Lab
@@ -126,7 +126,7 @@ def lab_of(spec: RunSpec, name: str, image: str, foreign: Mapping[str, NodeParts
     return Lab(name, nodes, links, run_dir=spec.folder, run=spec.folder.name)
 
 
-def deploy(spec: RunSpec, name: str, say: Say, prometheus: str | None = None, *, reports: bool = False) -> Deployment:
+def deploy(spec: RunSpec, name: str, say: Say, options: EmulatedOptions, *, reports: bool = False) -> Deployment:
     """Bring everything up and start the mission clock.
 
     Returns when all processes know the clock; mission time 0 may still be ahead.
@@ -135,8 +135,8 @@ def deploy(spec: RunSpec, name: str, say: Say, prometheus: str | None = None, *,
         spec: the run.
         name: of the lab.
         say: told each step.
-        prometheus: host and port of this machine at which its Prometheus is to be reached; by default port 9090 of the
-            loopback, or a free one where that is taken.
+        options: how it is set up. Its Prometheus is reached at port 9090 of the loopback, or a free one where that is
+            taken, unless they say where.
         reports: whether nodes send the status reports that bundles ask for.
 
     Raises:
@@ -149,12 +149,12 @@ def deploy(spec: RunSpec, name: str, say: Say, prometheus: str | None = None, *,
         template.name: ensure_foreign_image(template.folder, template.manifest.image, progress=say)
         for template in foreign.found.values()
     }
-    lab = lab_of(spec, name, ensure_node_image(progress=say), foreign.parts(images))
+    lab = lab_of(spec, name, options.image or ensure_node_image(progress=say), foreign.parts(images))
     configs = _write_configs(spec, lab, foreign, reports=reports)
     if not lab.up(say):
         raise InputError(f"lab {name!r} is up already", remedy=f"take it down first: marsnet down {name}")
     try:
-        return _start(spec, lab, say, prometheus, foreign, configs)
+        return _start(spec, lab, say, options, foreign, configs)
     except BaseException:
         lab.down()
         raise
@@ -273,19 +273,27 @@ def _await_ready(lab: Lab, node: str, since: float | None = None) -> None:
 
 
 def _start(
-    spec: RunSpec, lab: Lab, say: Say, listen: str | None, foreign: ForeignNodes, configs: Mapping[str, NodeConfig]
+    spec: RunSpec,
+    lab: Lab,
+    say: Say,
+    options: EmulatedOptions,
+    foreign: ForeignNodes,
+    configs: Mapping[str, NodeConfig],
 ) -> Deployment:
     ours = [name for name in lab.nodes if name not in foreign.found]
-    say("prometheus")
-    lab.start_prometheus(targets=foreign.bridges(lab))
-    prometheus = _forward(lab, listen)
-    say(f"prometheus at http://{prometheus}")
+    prometheus = ""
+    if options.metrics:
+        say("prometheus")
+        lab.start_prometheus(targets=foreign.bridges(lab))
+        prometheus = _forward(lab, options.prometheus)
+        say(f"prometheus at http://{prometheus}")
     say("nodes")
     in_parallel(lambda name: _await_ready(lab, name), ours)
     lead = LEAD
     while True:
         began = time.monotonic()
-        clock = MissionClock(spec.plan.epoch, spec.rate, began + lead)
+        origin = began + lead if options.origin is None else options.origin
+        clock = MissionClock(spec.plan.epoch, spec.rate, origin)
         say("links")
         for channel in channels(spec, clock):
             link = lab.links[channel.link]
@@ -297,6 +305,8 @@ def _start(
             foreign.start(lab, configs, clock)
         if clock.now() < -_SPARE * spec.rate:
             break
+        if options.origin is not None:
+            raise RunInvalidError("everything was up only after mission time 0 had passed")
         # A busy machine: nobody may start after mission time 0, so the origin is moved and the schedules made anew.
         for segment in lab.controllers.segments():
             lab.stop_controller(segment)

@@ -47,10 +47,10 @@ def run_emulated(spec: RunSpec, options: EmulatedOptions, progress: Progress | N
         tell(0.0, f"setting up: {step}")
 
     with owned(name, say):
-        deployment = deploy(spec, name, say, options.prometheus)
+        deployment = deploy(spec, name, say, options)
         try:
             director = Director(spec, _Stage(spec, deployment))
-            interrupted = not _drive(spec, deployment, tell, director)
+            interrupted = not _drive(spec, deployment, options, tell, director)
             return _observe(spec, deployment, interrupted, began, director.happened)
         finally:
             if options.keep:
@@ -88,7 +88,7 @@ class _Stage:
         self._deployment.reload(self._spec, links, happened)
 
 
-def _drive(spec: RunSpec, deployment: Deployment, tell: Progress, director: Director) -> bool:
+def _drive(spec: RunSpec, deployment: Deployment, options: EmulatedOptions, tell: Progress, director: Director) -> bool:
     """Let the mission run, with its faults; returns whether it reached its end."""
     duration, clock = spec.scenario.duration, deployment.clock
     ticks = [duration * i / _TICKS for i in range(1, _TICKS + 1)]
@@ -97,7 +97,8 @@ def _drive(spec: RunSpec, deployment: Deployment, tell: Progress, director: Dire
         with LedgerWatch(folders) as watch:
             while ticks:
                 due = ticks[0] if director.next_time is None else min(ticks[0], director.next_time)
-                records = watch.wait(clock.to_monotonic(due) - time.monotonic())
+                with options.asleep():
+                    records = watch.wait(clock.to_monotonic(due) - time.monotonic())
                 if records:
                     director.observe(records, clock.now())
                 if clock.now() < due:
@@ -128,9 +129,10 @@ def _observe(
     fidelity["node_lateness_p99"] = max(lateness, default=0.0)
     fidelity["nodes_asked"] = float(len(lateness))
     fidelity["switch_drops"] = float(sum(socket_drops().values()))
-    up = [float(series["value"][1]) for series in lab.query("up")]
-    fidelity["targets_scraped"] = sum(up)
-    fidelity["targets_down"] = len(up) - sum(up)
+    if deployment.prometheus:
+        up = [float(series["value"][1]) for series in lab.query("up")]
+        fidelity["targets_scraped"] = sum(up)
+        fidelity["targets_down"] = len(up) - sum(up)
     deployment.stop_nodes()
     folders = {node: deployment.node_folder(node) for node in lab.nodes}
     files = [folder / "ledger.jsonl" for folder in folders.values()]

@@ -37,7 +37,7 @@ _REGISTRY_SECONDS = 6
 _OFFICIAL = {"debian": "debian:{codename}-slim", "ubuntu": "ubuntu:{codename}"}
 
 # No manuals, translations or recommended packages: a node needs none.
-_LEAN = (
+LEAN = (
     "--dpkgopt=path-exclude=/usr/share/man/*",
     "--dpkgopt=path-exclude=/usr/share/doc/*",
     "--dpkgopt=path-exclude=/usr/share/locale/*",
@@ -163,9 +163,9 @@ def ensure_base(client: Any = None, *, progress: Progress = _silent) -> str:
     client = client or connect()
     folder = checkout() / "services" / "base"
     host = host_distribution()
-    packages = _package_names(folder / "packages.txt")
+    packages = package_names(folder / "packages.txt")
     key = content_key(
-        {"host": repr(host).encode(), "packages": " ".join(packages).encode(), "recipe": " ".join(_LEAN).encode()}
+        {"host": repr(host).encode(), "packages": " ".join(packages).encode(), "recipe": " ".join(LEAN).encode()}
     )
     tag = f"{BASE}:{key}"
     with _one_builder():
@@ -271,7 +271,8 @@ def _foreign_wheels(requirements: Path, python: str, progress: Progress) -> Path
     return folder
 
 
-def _package_names(path: Path) -> list[str]:
+def package_names(path: Path) -> list[str]:
+    """The packages that a file lists, one in a line; what follows a # is a comment."""
     return [name for line in path.read_text().splitlines() if (name := line.partition("#")[0].strip())]
 
 
@@ -298,8 +299,8 @@ def _bootstrap(client: Any, host: Distribution, packages: Sequence[str], key: st
             "no image registry answers, and mmdebstrap, which makes the base image, is missing",
             fix="apt-get install mmdebstrap",
         )
-    command = [program, "--variant=minbase", f"--include={','.join(packages)}", *_LEAN, host.codename, "-"]
-    sources = _apt_sources(host.codename)
+    command = [program, "--variant=minbase", f"--include={','.join(packages)}", *LEAN, host.codename, "-"]
+    sources = apt_sources(host.codename)
     command += [str(path) for path in sources]
     with (
         tempfile.TemporaryFile() as errors,
@@ -319,7 +320,7 @@ def _bootstrap(client: Any, host: Distribution, packages: Sequence[str], key: st
     client.images.remove(f"{BASE}:{key}-unfinished")
 
 
-def _apt_sources(codename: str, etc: Path = Path("/etc/apt")) -> list[Path]:
+def apt_sources(codename: str, etc: Path = Path("/etc/apt")) -> list[Path]:
     """The host's own apt source files that offer its release; a third party's are left out."""
     files = [etc / "sources.list", *sorted((etc / "sources.list.d").glob("*.sources"))]
     return [path for path in files if path.is_file() and f"{codename}-updates" in path.read_text()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -159,7 +160,7 @@ class Outcome:
     """What a world observed.
 
     Attributes:
-        world: `virtual` or `emulated`.
+        world: `virtual`, `emulated` or `warp`.
         records: the ledger of all nodes.
         stored: bundle ids in each node's store at the end.
         frames: of every direction of every link.
@@ -191,11 +192,19 @@ class EmulatedOptions:
         lab: its name; the scenario's name when None.
         keep: leave it up afterwards.
         prometheus: host and port of this machine at which its Prometheus is to be reached; None for the default.
+        metrics: run a Prometheus.
+        image: of the bundle nodes; built from this source tree when None.
+        origin: CLOCK_MONOTONIC, seconds, at mission time 0; as soon as everything is up when None.
+        asleep: entered while the mission runs and no container is to be started, stopped or asked.
     """
 
     lab: str | None = None
     keep: bool = False
     prometheus: str | None = None
+    metrics: bool = True
+    image: str | None = None
+    origin: float | None = None
+    asleep: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
 Progress = Callable[[float, str], None]

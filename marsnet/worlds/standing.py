@@ -26,7 +26,7 @@ from marsnet.worlds.lab import spec as lab_spec
 from marsnet.worlds.lab.containers import Containers
 from marsnet.worlds.lab.delayline import socket_path
 from marsnet.worlds.ownership import let_stay, owned
-from marsnet.worlds.spec import Frames, RunSpec, check_rate
+from marsnet.worlds.spec import EmulatedOptions, Frames, RunSpec, check_rate
 
 _FACTS = "standing.json"
 
@@ -83,7 +83,7 @@ def bring_up(
         folder.mkdir(parents=True)
         write_plan(plan, folder / "plan.json")
         run = RunSpec(scenario, topology, plan, (), 1, rate, folder)
-        deployment = deploy(run, name, say, prometheus, reports=True)
+        deployment = deploy(run, name, say, EmulatedOptions(prometheus=prometheus), reports=True)
         deployment.lab.leave()
         facts.write_text(json.dumps(wish | {"clock": asdict(deployment.clock)}))
         let_stay(name)

@@ -78,7 +78,7 @@ def shipped(folder: Path) -> Iterator[Path]:
         (("report", "nowhere"), "there is no verdict in 'nowhere'; name the folder of a finished run"),
         (("validate", "absent.yaml"), "there is no file 'absent.yaml'; check the path"),
         (("run", "absent.yaml"), "there is no file 'absent.yaml'; check the path"),
-        (("run", SCENARIO, "--world", "flat"), "there is no world 'flat'; use 'emulated' or 'virtual'"),
+        (("run", SCENARIO, "--world", "flat"), "there is no world 'flat'; use 'emulated', 'virtual' or 'warp'"),
         (
             ("run", SCENARIO, "--world", "virtual", "--rate", "inf"),
             "a rate of inf is no positive number; give more than 0, as in --rate 600",

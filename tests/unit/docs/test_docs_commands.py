@@ -52,6 +52,9 @@ RUN_ELSEWHERE = {
     "marsnet node --config earth.yaml": "tests/unit/dtn/test_node_page.py::test_the_nodes_of_the_page_answer",
     "marsnet node --config mars.yaml": "tests/unit/dtn/test_node_page.py::test_the_nodes_of_the_page_answer",
     "marsnet ping http://127.0.0.1:8101 ipn:2.7": "tests/unit/dtn/test_node_page.py::test_the_nodes_of_the_page_answer",
+    "marsnet run scenarios/first_light.yaml --world warp": "it takes more than an hour; a shorter one: tests/"
+    "integration/warp/test_warp_guest.py::test_the_same_seed_gives_the_same_ledger",
+    "marsnet warp top runs/latest": "tests/unit/worlds/test_warp_parts.py::test_top_shows_who_woke_a_guest",
     "sudo make test": "it runs this test",
     "make test": "it runs this test",
     "make quick": "it runs this test",

@@ -94,7 +94,7 @@ def test_third_party_sources_stay_out_of_the_base(tmp_path: Path) -> None:
     (tmp_path / "sources.list.d" / "debian.sources").write_text("Suites: bookworm bookworm-updates\n")
     (tmp_path / "sources.list.d" / "vendor.sources").write_text("Suites: stable\n")
     (tmp_path / "sources.list.d" / "debian.sources.off").write_text("Suites: bookworm-updates\n")
-    found = images._apt_sources("bookworm", tmp_path)
+    found = images.apt_sources("bookworm", tmp_path)
     assert [path.name for path in found] == ["sources.list", "debian.sources"]
 
 

@@ -1,0 +1,252 @@
+"""What the warp guest is made of: kernel, root, container store, marsnet. Each part is made once per content and kept.
+
+Nothing here needs root, Docker or an image registry: the parts come from the distribution's packages and from the
+wheels that the host's own pip makes. `parts` gives what a guest boots from.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from marsnet.errors import EnvironmentLacksError
+from marsnet.worlds import images
+from marsnet.worlds.warp.archives import Content, to_initramfs, write_image, write_tar
+
+NODE_IMAGE = "marsnet/node:warp"
+"""Tag of the bundle node's image inside the guest."""
+Say = Callable[[str], None]
+
+_KERNEL = "linux-image-cloud-amd64"
+_NODE_CONFIG = {
+    "Env": [
+        "PATH=/opt/marsnet/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "PYTHONPATH=/opt/marsnet:/opt/dependencies",
+        "PYTHONUNBUFFERED=1",
+        "PYTHONHASHSEED=0",
+    ],
+    "Entrypoint": ["python3", "-m", "marsnet.dtn.node", "--config", "/etc/marsnet/node.json"],
+    "StopSignal": "SIGTERM",
+}
+# Docker's client and its debugging tools are never called inside: marsnet speaks to the daemon.
+_WITHOUT = tuple(
+    f"--dpkgopt=path-exclude={path}"
+    for path in (
+        "/usr/bin/docker",
+        "/usr/bin/ctr",
+        "/usr/bin/dnet",
+        "/usr/sbin/ovrouter",
+        "/usr/bin/containerd-shim",
+        "/usr/bin/containerd-shim-runc-v1",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a guest boots from.
+
+    Attributes:
+        kernel: its image.
+        root: initramfs archive of the root, modules and third-party Python packages.
+        base: layers of the node's image that do not change with marsnet's own code, from the lowest.
+        key: changes with any of them.
+    """
+
+    kernel: Path
+    root: Path
+    base: tuple[Path, ...]
+    key: str
+
+
+def cache() -> Path:
+    """The folder in which the parts are kept."""
+    folder = images.checkout() / ".cache" / "warp"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def parts(say: Say) -> Parts:
+    """Kernel, root and image layers; what is missing is made first (some minutes, once).
+
+    Raises:
+        EnvironmentLacksError: a program is missing, or packages cannot be fetched.
+    """
+    host = images.host_distribution()
+    if host.name != "debian":
+        raise EnvironmentLacksError(
+            f"the guest is made of Debian's kernel and packages, and this is {host.name} {host.codename}",
+            fix="vagrant up",
+        )
+    if host.python != f"{sys.version_info.major}.{sys.version_info.minor}":
+        raise EnvironmentLacksError(
+            f"packages made by {sys.executable} do not fit the guest's Python {host.python}",
+            fix="make distclean setup PYTHON=/usr/bin/python3",
+        )
+    kernel = _kernel(say)
+    modules = next((kernel / "lib" / "modules").iterdir())
+    guest_root = _root("root", images.checkout() / "services" / "warp" / "packages.txt", host.codename, _WITHOUT, say)
+    node_root = _root("base", images.checkout() / "services" / "base" / "packages.txt", host.codename, (), say)
+    guest_python = _python("warp", host.python, say)
+    node_python = _python("node", host.python, say)
+    key = images.content_key({p.name: b"" for p in (kernel, guest_root, node_root, guest_python, node_python)})
+    root = cache() / f"initramfs-{key}.cpio"
+    if not root.exists():
+        say("packing the guest's root")
+        with tempfile.TemporaryDirectory(dir=cache()) as scratch:
+            extra = Path(scratch) / "extra.tar"
+            write_tar(
+                extra,
+                {
+                    f"usr/lib/modules/{modules.name}": modules,
+                    "opt/dependencies": guest_python,
+                    "init": images.checkout() / "services" / "warp" / "init",
+                },
+            )
+            _join_initramfs([guest_root, extra], root)
+    return Parts(next((kernel / "boot").glob("vmlinuz-*")), root, (node_root, _layer(node_python)), key)
+
+
+def program_layer(target: Path) -> None:
+    """Write the tar of marsnet itself, as guest and containers have it under /opt/marsnet."""
+    root = images.checkout()
+    entries: dict[str, Content] = {
+        f"opt/marsnet/{name}": content
+        for name, content in images.package_sources(root).items()
+        if name.startswith("marsnet/") and not name.endswith((".c", ".h"))
+    }
+    for core in (root / "marsnet" / "links").glob("_core*.so"):
+        entries[f"opt/marsnet/marsnet/links/{core.name}"] = core
+    for path in sorted((root / "controllers").rglob("*.py")) + sorted((root / "services" / "prometheus").iterdir()):
+        entries[f"opt/marsnet/{path.relative_to(root)}"] = path
+    write_tar(target, entries)
+
+
+def node_image(target: Path, parts_: Parts, program: Path, *, whole: bool) -> None:
+    """Write the node's image for `docker load`; without `whole` only the layer that holds marsnet itself."""
+    known = 0 if whole else len(parts_.base)
+    write_image(target, NODE_IMAGE, [*parts_.base, program], known, _NODE_CONFIG)
+
+
+def _kernel(say: Say) -> Path:
+    """The folder that the distribution's kernel package is unpacked in, with its modules' index."""
+    for needed, provider in (("apt-get", "apt"), ("dpkg-deb", "dpkg"), ("depmod", "kmod")):
+        if _which(needed) is None:
+            raise EnvironmentLacksError(f"{needed} is not installed", fix=f"apt-get install {provider}")
+    listed = _output(["apt-cache", "depends", "--important", _KERNEL])
+    names = [line.split()[-1] for line in listed.splitlines() if "Depends:" in line]
+    if not names:
+        raise EnvironmentLacksError(f"apt knows no package {_KERNEL}", fix="apt-get update")
+    version = _output(["apt-cache", "show", "--no-all-versions", names[0]])
+    folder = cache() / f"kernel-{images.content_key({names[0]: version.encode()})}"
+    if not folder.is_dir():
+        say(f"fetching {names[0]}")
+        with tempfile.TemporaryDirectory(dir=cache()) as scratch:
+            _output(["apt-get", "-q", "download", names[0]], cwd=Path(scratch))
+            package = next(Path(scratch).glob("*.deb"))
+            _output(["dpkg-deb", "-x", str(package), f"{scratch}/unpacked"])
+            release = next((Path(scratch) / "unpacked" / "lib" / "modules").iterdir()).name
+            _output([_which("depmod") or "depmod", "-b", f"{scratch}/unpacked", release])
+            (Path(scratch) / "unpacked").rename(folder)
+    return folder
+
+
+def _root(name: str, listing: Path, codename: str, options: tuple[str, ...], say: Say) -> Path:
+    """The tar of a root made of the distribution's packages."""
+    packages = images.package_names(listing)
+    recipe = " ".join((codename, *packages, *images.LEAN, *options))
+    target = cache() / f"{name}-{images.content_key({'recipe': recipe.encode()})}.tar"
+    if target.exists():
+        return target
+    program = shutil.which("mmdebstrap")
+    if program is None:
+        raise EnvironmentLacksError("mmdebstrap is not installed", fix="apt-get install mmdebstrap")
+    say(f"making the {name} of the guest from {codename} packages (about a minute, once)")
+    unfinished = target.with_suffix(".unfinished")
+    # Device files would keep a user without root from making it; the guest's devtmpfs brings them.
+    command = [program, "--variant=minbase", "--format=tar", f"--include={','.join(packages)}", *images.LEAN, *options]
+    command += [codename, str(unfinished), *(str(path) for path in images.apt_sources(codename))]
+    _output(command)
+    unfinished.rename(target)
+    return target
+
+
+def _python(service: str, python: str, say: Say) -> Path:
+    """The folder of third-party Python packages that a service imports."""
+    listing = images.checkout() / "services" / service / "requirements.txt"
+    pins = [f"{name}=={version}" for name, version in sorted(_closure(images.package_names(listing)).items())]
+    recipe = {"pins": "\n".join(pins).encode(), "python": python.encode()}
+    folder = cache() / f"python-{service}-{images.content_key(recipe)}"
+    if not folder.is_dir():
+        say(f"collecting the Python packages of {service}")
+        with tempfile.TemporaryDirectory(dir=cache()) as scratch:
+            _output([sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile",
+                     "--no-deps", "--target", f"{scratch}/packages", *pins])  # fmt: skip
+            (Path(scratch) / "packages").rename(folder)
+    return folder
+
+
+def _closure(names: list[str]) -> dict[str, str]:
+    """Versions of packages and of all that they depend on, as this environment has them.
+
+    Raises:
+        EnvironmentLacksError: one is not installed.
+    """
+    found: dict[str, str] = {}
+    wanted = list(names)
+    while wanted:
+        name = canonicalize_name(wanted.pop())
+        if name in found:
+            continue
+        try:
+            distribution = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            raise EnvironmentLacksError(f"the Python package {name} is not installed", fix="make setup") from None
+        found[name] = distribution.version
+        for line in distribution.requires or []:
+            requirement = Requirement(line)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                wanted.append(requirement.name)
+    return found
+
+
+def _layer(folder: Path) -> Path:
+    target = folder.with_suffix(".tar")
+    if not target.exists():
+        unfinished = folder.with_suffix(".unfinished")
+        write_tar(unfinished, {"opt/dependencies": folder})
+        unfinished.rename(target)
+    return target
+
+
+def _join_initramfs(tars: list[Path], target: Path) -> None:
+    unfinished = target.with_suffix(".unfinished")
+    with unfinished.open("wb") as out:
+        for tar in tars:
+            piece = target.with_suffix(".piece")
+            to_initramfs(tar, piece)
+            with piece.open("rb") as file:
+                shutil.copyfileobj(file, out, 1 << 20)
+            piece.unlink()
+    unfinished.rename(target)
+
+
+def _which(program: str) -> str | None:
+    return shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
+
+
+def _output(command: list[str], cwd: Path | None = None) -> str:
+    done = subprocess.run(command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        tail = " | ".join(line[:200] for line in (done.stderr or done.stdout).strip().splitlines()[-6:])
+        raise EnvironmentLacksError(f"{command[0]} ended with {done.returncode}: {tail}", fix="apt-get update")
+    return done.stdout

@@ -1,0 +1,182 @@
+"""What the warp world is made of, without a guest: archives, images, results, and what is said of faults."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import stat
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from marsnet.commands.warp import top
+from marsnet.errors import EnvironmentLacksError, InputError, RunInvalidError
+from marsnet.worlds.warp import machine
+from marsnet.worlds.warp.archives import concatenate, to_initramfs, unpack, write_image, write_tar
+from marsnet.worlds.warp.machine import Guest, Order, start_of_clock
+from marsnet.worlds.warp.wakers import _LINE
+
+
+def test_an_archive_is_the_same_whenever_its_content_is(tmp_path: Path) -> None:
+    def made(name: str) -> bytes:
+        folder = tmp_path / name
+        (folder / "inner").mkdir(parents=True)
+        (folder / "inner" / "script").write_text("x")
+        (folder / "inner" / "script").chmod(0o755)
+        (folder / "link").symlink_to("inner/script")
+        os.utime(folder / "inner" / "script", (len(name), len(name)))
+        target = tmp_path / f"{name}.tar"
+        write_tar(target, {"opt/that": folder, "etc/order.json": b"{}"})
+        return target.read_bytes()
+
+    assert made("one") == made("another")
+    with tarfile.open(tmp_path / "one.tar") as archive:
+        assert archive.getnames() == [
+            "etc",
+            "etc/order.json",
+            "opt",
+            "opt/that",
+            "opt/that/inner",
+            "opt/that/inner/script",
+            "opt/that/link",
+        ]
+        assert archive.getmember("opt/that/inner/script").mode == 0o755
+        assert archive.getmember("opt/that/link").linkname == "inner/script"
+
+
+def test_an_image_names_layers_that_the_store_has_and_brings_the_others(tmp_path: Path) -> None:
+    layers = []
+    for name in ("base", "program"):
+        write_tar(tmp_path / f"{name}.tar", {f"opt/{name}": name.encode()})
+        layers.append(tmp_path / f"{name}.tar")
+    write_image(tmp_path / "image.tar", "marsnet/node:test", layers, 1, {"Entrypoint": ["python3"]})
+    with tarfile.open(tmp_path / "image.tar") as archive:
+
+        def read(name: str) -> bytes:
+            file = archive.extractfile(name)
+            assert file is not None
+            return file.read()
+
+        (manifest,) = json.loads(read("manifest.json"))
+        config = json.loads(read(manifest["Config"]))
+        assert manifest["RepoTags"] == ["marsnet/node:test"]
+        digests = [f"sha256:{hashlib.sha256(layer.read_bytes()).hexdigest()}" for layer in layers]
+        assert config["rootfs"]["diff_ids"] == digests
+        assert [read(name) for name in manifest["Layers"]] == [b"", layers[1].read_bytes()]
+        assert manifest["Config"] == hashlib.sha256(read(manifest["Config"])).hexdigest() + ".json"
+
+
+def test_results_do_not_leave_the_run_folder(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "run.tar", "w") as archive:
+        for name in ("nodes/rover/ledger.jsonl", "../outside", "/absolute"):
+            member = tarfile.TarInfo(name)
+            member.size = 2
+            archive.addfile(member, io.BytesIO(b"ok"))
+        link = tarfile.TarInfo("nodes/link")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    target = tmp_path / "run"
+    unpack(tmp_path / "run.tar", target)
+    assert [str(p.relative_to(target)) for p in target.rglob("*") if p.is_file()] == ["nodes/rover/ledger.jsonl"]
+    assert not (tmp_path / "outside").exists()
+
+
+@pytest.mark.skipif(shutil.which("bsdtar") is None, reason="bsdtar is not installed")
+def test_initramfs_archives_may_follow_one_another(tmp_path: Path) -> None:
+    pieces = []
+    for name in ("first", "second"):
+        write_tar(tmp_path / f"{name}.tar", {f"{name}/file": b"x" * 1000})
+        to_initramfs(tmp_path / f"{name}.tar", tmp_path / f"{name}.cpio")
+        pieces.append(tmp_path / f"{name}.cpio")
+    concatenate(pieces, tmp_path / "whole")
+    for piece in pieces:
+        listed = subprocess.run(["bsdtar", "-tf", str(piece)], capture_output=True, text=True, check=True).stdout
+        assert listed.split() == [f"{piece.stem}/", f"{piece.stem}/file"]
+        assert piece.stat().st_size % 4 == 0
+    assert (tmp_path / "whole").read_bytes() == b"".join(piece.read_bytes() for piece in pieces)
+
+
+def test_the_clock_of_a_guest_leads_to_mission_time_0() -> None:
+    assert start_of_clock("2026-10-01T00:00:00Z", 600.0) == "2026-09-30T23:50:00"
+
+
+def order(folder: Path) -> Order:
+    return Order(folder / "kernel", folder / "root", 64 << 20, 1, "2026-10-01T00:00:00", folder)
+
+
+def guest_that(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> Guest:
+    """A guest whose QEMU is a shell script: `$channel` is where it speaks to."""
+    program = folder / "qemu-system-x86_64"
+    program.write_text(f"#!/bin/sh\nchannel={folder}/channel\n{script}\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return Guest(order(folder))
+
+
+def test_messages_and_files_come_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = """{ echo '{"state": "up"}'; echo '{"file": "a.bin", "size": 5}'; printf '1\\n3\\n5';
+        echo '{"end": true}'; } >$channel"""
+    with guest_that(tmp_path, script, monkeypatch) as guest:
+        told = list(guest.messages(tmp_path))
+    assert told == [{"state": "up"}, {"file": "a.bin", "size": 5}, {"end": True}]
+    assert (tmp_path / "a.bin").read_bytes() == b"1\n3\n5"
+
+
+def test_a_guest_that_panics_is_an_invalid_run_with_its_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = f"echo 'Kernel panic - not syncing: out of memory' >{tmp_path}/console.log"
+    with (
+        guest_that(tmp_path, script, monkeypatch) as guest,
+        pytest.raises(RunInvalidError, match=r"ended before its run: .*Kernel panic") as caught,
+    ):
+        list(guest.messages(tmp_path))
+    assert caught.value.exit_code == 3
+
+
+def test_a_guest_that_says_nothing_counts_as_hung_and_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "PATIENCE", 0.2)
+    with guest_that(tmp_path, f"echo $$ >{tmp_path}/pid; exec sleep 60", monkeypatch) as guest:
+        with pytest.raises(RunInvalidError, match=r"has said nothing for 0\.2 s"):
+            list(guest.messages(tmp_path))
+        process = guest._process
+    assert process is not None
+    assert process.returncode == -9
+    assert not (tmp_path / "channel").exists()
+
+
+def test_without_qemu_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EnvironmentLacksError, match="qemu-system-x86") as caught:
+        Guest(order(tmp_path))
+    assert caught.value.exit_code == 4
+
+
+def test_a_guest_that_does_not_fit_into_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_available_memory", lambda: 1 << 20)
+    with pytest.raises(EnvironmentLacksError, match="64 MiB of memory, and 1 MiB are free"):
+        guest_that(tmp_path, "", monkeypatch)
+
+
+def test_histograms_of_the_kernel_are_read() -> None:
+    text = """
+{ function: [ffffffff8112] tick_sched_timer                    } hitcount:        669
+{ comm: kcompactd0                                         } hitcount:        196
+"""
+    assert _LINE.findall(text) == [("tick_sched_timer", "669"), ("kcompactd0", "196")]
+
+
+def test_top_shows_who_woke_a_guest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    counts = {"sched/sched_wakeup": [["ovs-vswitchd", 5000], ["python3", 10]]}
+    (tmp_path / "wakers.json").write_text(json.dumps({"seconds": 1000.0, "counts": counts}))
+    top(tmp_path)
+    told = capsys.readouterr().out
+    assert "ovs-vswitchd" in told
+    assert "5,000" in told
+    with pytest.raises(InputError, match="run of the warp world"):
+        top(tmp_path / "none")
