@@ -58,9 +58,11 @@ def channels(
         # What is planned is in the plan: its transmitters wait, as at the end of any contact.
         down = [i for i in incidents if link.title in i.links and not i.planned]
         fades = [fade for i in incidents for fade in i.fades if fade.link == link.title]
-        outages = [Outage(i.start, i.end) for i in down]
-        deaf = _deaf(down, clock)
         for source, target in (link.between, link.between[::-1]):
+            # A silent node's own transmitter and receiver are down: what had left it still arrives elsewhere, and what
+            # is on its way to it arrives if it hears again by then. An outage of the link is at both ends.
+            outages = [Outage(i.start, i.end) for i in down if _ends(i, source)]
+            deaf = _deaf([i for i in down if _ends(i, target)], clock)
             found.append(
                 Channel(
                     link.title,
@@ -83,6 +85,11 @@ def channels(
                 )
             )
     return found
+
+
+def _ends(incident: Incident, node: str) -> bool:
+    """Whether an incident of a link is at that end of it."""
+    return incident.kind != "node_silent" or incident.subject == node
 
 
 def _fault(fade: Fade, clock: MissionClock) -> Fault:

@@ -162,6 +162,19 @@ def test_a_dust_storm_weakens_the_links_of_its_sites_by_band(tmp_path: Path, pla
     assert min(rates["areo", "rover"]) == 3e3
 
 
+def test_what_a_silent_node_had_sent_still_arrives(tmp_path: Path, plan: ContactPlan) -> None:
+    spec, outcome, _ = play(tmp_path, plan, {"kind": "node_silent", "node": "areo", **HOUR})
+    (silence,) = outcome.incidents
+    clock = MissionClock(plan.epoch, 1.0, 0.0)
+    interval = (round(silence.start * 1e9), round(silence.end * 1e9))
+    for channel in channels(spec, clock):
+        if "areo" not in (channel.source, channel.target):
+            continue
+        assert channel.deaf == ((interval,) if channel.target == "areo" else ())
+        cut = any(s.t0_ns == interval[0] and not s.up for s in channel.segments)
+        assert cut == (channel.source == "areo"), channel.link
+
+
 def test_light_does_not_pass_a_dust_storm() -> None:
     storm = DustStorm.model_validate(
         {"kind": "dust_storm", "sites": ["habitat"], "rise": "0 s", "decay": "0 s", "at": "0 s", "duration": "1 d"}
