@@ -276,7 +276,8 @@ def test_a_damaged_database_is_refused_or_set_aside_as_configured(tmp_path: Path
     store.close()
     database = tmp_path / "bundles.sqlite"
     octets = bytearray(database.read_bytes())
-    octets[4096:8192] = b"\xaa" * 4096
+    page = int.from_bytes(octets[16:18], "big")  # SQLite file format, section 1.3
+    octets[page : 2 * page] = b"\xaa" * page
     database.write_bytes(bytes(octets))
     with pytest.raises(CorruptionError, match="set_aside"):
         on_disk(tmp_path)
