@@ -59,7 +59,7 @@ def test_seed_and_faults_are_options(tmp_path: Path) -> None:
     calm = verdict(tmp_path, "--no-faults")
     assert calm["classes"]["expedited"]["accepted"] == usual["classes"]["expedited"]["accepted"]
     assert calm["classes"]["expedited"]["beyond_light_time"]["p50"] < 1.0
-    assert usual["classes"]["expedited"]["beyond_light_time"]["p50"] > 60.0
+    assert usual["classes"]["expedited"]["beyond_light_time"]["p95"] > 60.0
 
 
 def test_a_failed_requirement_is_exit_code_1(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ FLOWS: list[dict[str, Any]] = [
     {**COMMON, "name": "commands", "source": "mcc", "destination": "habitat", "size": "500 B", "every": "30 min",
      "stop": "3 h", "class": "critical", "tenant": "crew", "reply": {"size": "200 B", "class": "expedited"}},
 ]  # fmt: skip
-MORNING = {
+MORNING: dict[str, Any] = {
     "marsnet": "scenario/1", "name": "kinds", "topology": str(ROOT / "topologies" / "first_light.yaml"),
     "start": "2026-10-01T10:00:00Z", "duration": "6 h", "traffic": FLOWS,
     "requirements": [
@@ -118,11 +118,15 @@ def test_no_kind_of_traffic_minds_a_crash(tmp_path: Path, node: str) -> None:
     assert sum(life.flow == "backlog" for life in verdict.lives.values()) == 21
 
 
+def failed_with(folder: Path, fault: dict[str, str]) -> set[str]:
+    folder.mkdir()
+    soon = [r | ({"within": "1 h"} if r["kind"] == "completion" else {}) for r in MORNING["requirements"]]
+    _, verdict = play(folder, faults=[{"kind": "node_silent"} | fault], requirements=soon)
+    return {f.name for f in verdict.findings if not f.passed}
+
+
 def test_requirements_on_traffic_can_fail(tmp_path: Path) -> None:
-    outage = {"kind": "node_silent", "node": "areo", "at": "20 min", "duration": "5 h"}
-    _, verdict = play(tmp_path, faults=[outage])
-    failed = {f.name for f in verdict.findings if not f.passed}
-    assert {
-        "completion of backlog", "round trip of commands, 100th percentile", "delivery of crew",
-        "delivery of commands.reply",
-    } <= failed  # fmt: skip
+    relay = failed_with(tmp_path / "relay", {"node": "areo", "at": "5 min", "duration": "5 h"})
+    assert {"completion of backlog", "round trip of commands, 100th percentile", "delivery of crew"} <= relay
+    control = failed_with(tmp_path / "control", {"node": "mcc", "at": "15 min", "duration": "6 h"})
+    assert "delivery of commands.reply" in control
