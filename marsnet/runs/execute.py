@@ -25,7 +25,7 @@ from marsnet.runs.verdict import conclusion, verdict, write_verdict
 from marsnet.worlds.machine import detect
 from marsnet.worlds.spec import EmulatedOptions, Outcome, Progress, RunSpec
 from marsnet.worlds.virtual import run_virtual
-from marsnet.worlds.warp.world import WarpOptions, run_warp
+from marsnet.worlds.warp.world import run_warp
 
 World = Literal["emulated", "virtual", "warp"]
 _PACKAGES = ("numpy", "skyfield", "pyerfa", "cbor2", "cryptography")
@@ -168,7 +168,6 @@ def execute(
     without_faults: bool = False,
     settings: Mapping[str, object] | None = None,
     options: EmulatedOptions | None = None,
-    warp: WarpOptions | None = None,
     planning: Callable[[float, float], None] | None = None,
     progress: Progress | None = None,
 ) -> Run:
@@ -184,7 +183,6 @@ def execute(
         without_faults: leave the scenario's faults out.
         settings: values of parameters, in place of those that the files declare.
         options: how the emulated world is set up.
-        warp: how the warp world is set up.
         planning: told the seconds of the plan that are computed, and all of them.
         progress: told the mission time reached.
 
@@ -203,24 +201,20 @@ def execute(
         progress=planning,
     )
     write_plan(spec.plan, folder / PLAN)
-    finished = perform(spec, world, options, progress, warp)
+    finished = perform(spec, world, options, progress)
     write_files(finished)
     return finished
 
 
 def perform(
-    spec: RunSpec,
-    world: World,
-    options: EmulatedOptions | None = None,
-    progress: Progress | None = None,
-    warp: WarpOptions | None = None,
+    spec: RunSpec, world: World, options: EmulatedOptions | None = None, progress: Progress | None = None
 ) -> Run:
     """Run what was prepared, and judge it; a virtual run leaves no files."""
     try:
         if world == "virtual":
             outcome = run_virtual(spec, progress)
         elif world == "warp":
-            outcome = run_warp(spec, warp or WarpOptions(), progress)
+            outcome = run_warp(spec, progress)
         else:
             # Mininet need not be installed for the virtual world.
             from marsnet.worlds.emulated import run_emulated  # noqa: PLC0415

@@ -19,7 +19,6 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -112,7 +111,7 @@ def prepare_store(channel: Channel, folder: Path) -> None:
     channel.send("store.tar", _packed(Path("/var/lib/docker"), "var/lib/docker"))
 
 
-def run_mission(channel: Channel, folder: Path, order: dict[str, Any]) -> None:
+def run_mission(channel: Channel, folder: Path) -> None:
     """Run the scenario as the emulated world does, and send out what it observed and left."""
     from marsnet.worlds.emulated import run_emulated  # noqa: PLC0415
     from marsnet.worlds.warp.wakers import Wakers  # noqa: PLC0415
@@ -121,9 +120,7 @@ def run_mission(channel: Channel, folder: Path, order: dict[str, Any]) -> None:
     load_image(folder / "image.tar")
     spec: RunSpec = pickle.loads((folder / "spec.pickle").read_bytes())  # noqa: S301 - the driver outside wrote it
     origin = time.monotonic() + (parse_utc(spec.plan.epoch).timestamp() - time.time())
-    options = EmulatedOptions(
-        lab="warp", image=NODE_IMAGE, origin=origin, metrics=bool(order["prometheus"]), asleep=platform.asleep
-    )
+    options = EmulatedOptions(lab="warp", image=NODE_IMAGE, origin=origin, metrics=False, asleep=platform.asleep)
     wakers = Wakers()
 
     def tell(share: float, state: str) -> None:
@@ -154,7 +151,7 @@ def main() -> int:
         if order["action"] == "prepare":
             prepare_store(channel, folder)
         else:
-            run_mission(channel, folder, order)
+            run_mission(channel, folder)
     except BaseException as error:
         channel.say(error=f"{type(error).__name__}: {error}", trace=traceback.format_exc())
         channel.say(end=True)

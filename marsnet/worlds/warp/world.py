@@ -7,7 +7,7 @@ import pickle
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +28,7 @@ _SYSTEM_MEMORY = 2 << 30
 _NODE_MEMORY = 128 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class WarpOptions:
-    """How the warp world is set up.
-
-    Attributes:
-        prometheus: run Prometheus inside as well; it wakes the guest at every scrape.
-    """
-
-    prometheus: bool = False
-
-
-def run_warp(spec: RunSpec, options: WarpOptions, progress: Progress | None = None) -> Outcome:
+def run_warp(spec: RunSpec, progress: Progress | None = None) -> Outcome:
     """Run a scenario in a guest whose clock jumps when it idles, at rate 1.
 
     Raises:
@@ -61,7 +50,7 @@ def run_warp(spec: RunSpec, options: WarpOptions, progress: Progress | None = No
         program = folder / "program.tar"
         recipe.program_layer(program)
         recipe.node_image(folder / "image.tar", made, program, whole=False)
-        order = {"action": "run", "prometheus": options.prometheus}
+        order = {"action": "run"}
         mission = folder / "mission.tar"
         write_tar(
             mission,
