@@ -23,6 +23,7 @@ from marsnet.dtn.bpv7 import (
     decode_from,
     encode,
 )
+from marsnet.dtn.node.arriving import Arrivals
 from marsnet.dtn.node.assembly import assemble
 from marsnet.dtn.node.conditions import Conditions, Skew, Tamperer, TrueTimeLedger
 from marsnet.dtn.node.config import FlowConfig, NodeConfig
@@ -30,8 +31,10 @@ from marsnet.dtn.node.custody import Custody
 from marsnet.dtn.node.delivery import Delivery
 from marsnet.dtn.node.keeping import Keeper
 from marsnet.dtn.node.layer import Interrupted, Layer, LayerEvent, PeerDown, PeerUp, Received, Returned, Sent, Taken
+from marsnet.dtn.node.leaving import Departures
 from marsnet.dtn.node.ledger import Ledger, Record, Step
 from marsnet.dtn.node.local import LocalTraffic
+from marsnet.dtn.node.making import Maker
 from marsnet.dtn.node.metrics import NodeMetrics
 from marsnet.dtn.node.queues import Held, Leg
 from marsnet.dtn.node.reasons import DropReason, security_reason
@@ -97,7 +100,10 @@ class BundleAgent:
         self.forwarder, self.layers, self.ltp = assemble(config, self.clock, plan, now, boots, layers, self._leaving)
         self._plan = plan
         self._custody = Custody(config.name, store, ledger, metrics, self._lost)
-        self.keeper = Keeper(config, self.clock, store, metrics, self._custody, self.forwarder, now, boots)
+        self.keeper = Keeper(config, self.clock, store, self._custody, self.forwarder, now, boots)
+        self.maker = Maker(self.keeper)
+        self.arrivals = Arrivals(config, self.keeper, metrics)
+        self._departures = Departures(self.keeper, config.numbers)
         self.delivery = Delivery(config.name, self.keeper, self.clock, metrics)
         self.local = LocalTraffic(self, config.applications.echo, end=self._taken_up)
         self.keeper.mailboxes = self.local.applications
@@ -151,11 +157,16 @@ class BundleAgent:
                     self._unless_full(partial(self._handle, event), now)
             if self.local.applications.due:
                 self._custody.touch()
-            self._unless_full(self.keeper.catch_up, now)
+            self._unless_full(self._catch_up, now)
             if not self._commit(now) and not self._unless_full(self.forwarder.fill, now):
                 break
             for layer in self.layers:
                 layer.advance(now)
+
+    def _catch_up(self, now: float) -> None:
+        """Put together what there was no room for, and make the status reports that became due."""
+        self.keeper.fragmenter.retry(now)
+        self.maker.issue_reports(now)
 
     def update_plan(self, plan: ContactPlan, now: float) -> None:
         """Take another contact plan from now on.
@@ -238,7 +249,7 @@ class BundleAgent:
         """An application here sends a payload; returns its key in the store, None where there was no room."""
         source = Eid.ipn(self.config.number, service)
         try:
-            bundle = self.keeper.make(source, destination, data, lifetime, now, service_class=priority)
+            bundle = self.maker.make(source, destination, data, lifetime, now, service_class=priority)
         except SecurityError as error:
             self.keeper.failures[security_reason(error.reason)] += 1
             return None
@@ -324,7 +335,7 @@ class BundleAgent:
                 for leg in _legs(tags):
                     self._taken(leg, now)
             case Interrupted(peer=peer, octets=octets):
-                self.keeper.interrupted(octets, peer, now)
+                self.arrivals.interrupted(octets, peer, now)
             case Returned(tags=tags, reason=reason, refused=refused, kept=kept):
                 self.metrics.returned[reason] += 1
                 for leg in _legs(tags):
@@ -350,9 +361,9 @@ class BundleAgent:
                     while position < len(data):
                         start = position
                         bundle, position = decode_from(data, position)
-                        self.keeper.receive(bundle, bytes(data[start:position]), event.peer, now)
+                        self.arrivals.receive(bundle, bytes(data[start:position]), event.peer, now)
                 except BundleError:
-                    self.keeper.malformed(bytes(data[start:]), event.peer, now)
+                    self.arrivals.malformed(bytes(data[start:]), event.peer, now)
                     malformed = True
                 except StorageFullError:
                     if event.receipt is not None:
@@ -387,7 +398,7 @@ class BundleAgent:
         self._custody.begin(record, held, fresh=False)
         one_way = self.forwarder.layers[peer].one_way
         reason = ReasonCode.UNIDIRECTIONAL_LINK if one_way else ReasonCode.NO_INFORMATION
-        self.keeper.report(held.subject, StatusAssertion.FORWARDED, reason)
+        self.keeper.reporter.ask(held.subject, StatusAssertion.FORWARDED, reason)
 
     def _goes_on(self, leg: Leg, now: float) -> None:
         """A leg is over and the bundle still here: find another way, unless others carry it."""
@@ -425,7 +436,7 @@ class BundleAgent:
             self.forwarder.route(held, now)
 
     def _leaving(self, leg: Leg, now: float) -> bytes | None:
-        return self.keeper.leaving(leg, now)
+        return self._departures.octets(leg, now)
 
     def _number(self, space: str, name: str) -> int:
         return int.from_bytes(self.store.get(space, name) or b"", "big")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from marsnet.clock import MissionClock
 from marsnet.dtn.bpv7 import Bundle, BundleError, Eid, StatusAssertion, StatusReport, decode_admin_record
-from marsnet.dtn.node.keeping import Keeper, age_block
+from marsnet.dtn.node.keeping import Keeper
 from marsnet.dtn.node.ledger import Record, Step
+from marsnet.dtn.node.lifetimes import age_block
 from marsnet.dtn.node.metrics import NodeMetrics
 from marsnet.dtn.node.queues import Held
 from marsnet.dtn.node.reasons import DropReason
@@ -81,7 +82,7 @@ class Delivery:
 
     def delivered(self, held: Held, bundle: Bundle, now: float) -> None:
         """An application has the bundle: report that, and count how long it took."""
-        self._keeper.report(held.subject, StatusAssertion.DELIVERED)
+        self._keeper.reporter.ask(held.subject, StatusAssertion.DELIVERED)
         if bundle.timestamp.time_ms:
             created = self._clock.from_dtn_time(bundle.timestamp.time_ms)
         else:

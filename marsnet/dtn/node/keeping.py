@@ -10,46 +10,33 @@ from fnmatch import fnmatchcase
 from marsnet.clock import MissionClock
 from marsnet.dtn.apps.registry import Applications
 from marsnet.dtn.bpv7 import (
-    BlockFlags,
     BlockType,
     Bundle,
     BundleError,
-    BundleFlags,
-    CreationTimestamp,
-    Eid,
-    ReasonCode,
     ServiceClass,
     StatusAssertion,
-    cbor,
     decode,
-    encode,
 )
 from marsnet.dtn.bpv7.blocks import REPORT_FLAGS
 from marsnet.dtn.bpv7.extension import decode_copies
-from marsnet.dtn.bpv7.prefix import leading_fragment, read_primary_block
 from marsnet.dtn.node.config import NodeConfig
 from marsnet.dtn.node.custody import Custody
 from marsnet.dtn.node.endpoints import Endpoints
 from marsnet.dtn.node.forwarding import Forwarder
 from marsnet.dtn.node.fragmenting import Fragmenter
-from marsnet.dtn.node.groups import Audience, addressed, audience
-from marsnet.dtn.node.identity import LOCAL_COPY, delivery_key, key_of, name_of
-from marsnet.dtn.node.intake import Intake, take_in
+from marsnet.dtn.node.groups import Audience, audience
+from marsnet.dtn.node.identity import delivery_key, key_of, name_of
 from marsnet.dtn.node.ledger import Record, Step
-from marsnet.dtn.node.metrics import NodeMetrics
-from marsnet.dtn.node.queues import Held, Leg
+from marsnet.dtn.node.lifetimes import Lifetimes
+from marsnet.dtn.node.queues import Held
 from marsnet.dtn.node.reasons import DropReason, report_code
-from marsnet.dtn.node.reassembly import Offer, Reassembly, whole_id
+from marsnet.dtn.node.reassembly import Reassembly
 from marsnet.dtn.node.recent import Recent
 from marsnet.dtn.node.reports import ReportLog, StatusReporter, Subject
 from marsnet.dtn.node.security import NodeSecurity
 from marsnet.dtn.routing import Reason
 from marsnet.dtn.store import Added, BundleRecord, BundleState, BundleStore, StorageFullError, StoreError
 
-_TAIL = (1, 4, 6)
-"""Octets after a payload's data, by the type of its checksum: the checksum, and the end of the bundle."""
-_NUMBERS = 255
-"""Sequence numbers that are taken from the store at a time, besides the one that is needed."""
 _RECENT = 16 << 20
 """Octets of bundles that came lately and are not read from the store again."""
 _UNREACHABLE = (Reason.UNKNOWN, Reason.UNREACHABLE)
@@ -62,6 +49,7 @@ class Keeper:
     """The bundles of one node.
 
     Attributes:
+        lifetimes: how old bundles are, and when they expire.
         endpoints: which are this node's.
         security: BPSec.
         reporter: status reports that this node makes.
@@ -82,13 +70,13 @@ class Keeper:
         config: NodeConfig,
         clock: MissionClock,
         store: BundleStore,
-        metrics: NodeMetrics,
         custody: Custody,
         forwarder: Forwarder,
         now: float,
         boots: int,
     ) -> None:
         """Begin with nothing; `recover` takes up what the store holds. Raises InputError for a bad configuration."""
+        self.lifetimes = Lifetimes(clock, has_clock=config.has_clock)
         self.endpoints = Endpoints(config.name, config.numbers, config.groups)
         self.security = NodeSecurity(
             config.security, self.endpoints.admin, f"{config.seed}/{config.name}/bpsec/{boots}"
@@ -100,179 +88,21 @@ class Keeper:
         self.failures: Counter[str] = Counter()
         self.removed_blocks: Counter[int] = Counter()
         self.store, self.custody, self.forwarder = store, custody, forwarder
-        self._config, self._clock, self._metrics = config, clock, metrics
+        self._config = config
         self._expiries: list[tuple[float, int]] = []
         self.mailboxes: Applications | None = None
         self._recent = Recent(_RECENT)
-        self._to_report: list[tuple[Subject, StatusAssertion, ReasonCode, bool]] = []
         self.fragmenter = Fragmenter(config, self)
         forwarder.cut, forwarder.give_up = self.fragmenter.cut, self._give_up
 
-    # Bundles made here
+    # The store
 
-    def make(
-        self,
-        source: Eid,
-        destination: Eid,
-        data: bytes,
-        lifetime: float,
-        now: float,
-        *,
-        service_class: ServiceClass = ServiceClass.NORMAL,
-        flags: int = 0,
-        report_to: Eid | None = None,
-        timestamp: CreationTimestamp | None = None,
-    ) -> Bundle:
-        """A bundle of this node, protected as its rule says.
-
-        Args:
-            source: an endpoint of this node, or the null endpoint.
-            destination: where to.
-            data: the payload.
-            lifetime: mission seconds.
-            now: mission seconds.
-            service_class: its class.
-            flags: bits of `BundleFlags`.
-            report_to: endpoint of status reports; this node's administrative endpoint by default.
-            timestamp: default: now and a number that was not used before; time 0 on a node without a clock.
-
-        Raises:
-            BundleError: flags that do not go together.
-            SecurityError: it cannot be protected as its rule demands.
-        """
-        if timestamp is None:
-            time_ms = self._clock.dtn_time(now) if self._config.has_clock else 0
-            timestamp = CreationTimestamp(time_ms, self.store.reserve("bundles", "sequence", ahead=_NUMBERS))
-        bundle = Bundle.create(
-            source,
-            destination,
-            data,
-            timestamp,
-            round(lifetime * 1000),
-            report_to=report_to or self.endpoints.admin,
-            flags=flags,
-            service_class=service_class,
-        )
-        return self.security.protect(bundle) if self.security.active else bundle
-
-    def catch_up(self, now: float) -> None:
-        """Make the status reports that became due, and put together what there was no room for."""
-        self.fragmenter.retry(now)
-        due, self._to_report = self._to_report, []
-        for subject, assertion, reason, asked in due:
-            time_ms = self._clock.dtn_time(now) if self._config.has_clock else 0
-            out = self.reporter.report(subject, assertion, reason, time_ms, now, asked=asked)
-            if out is None:
-                continue
-            bundle = self.make(
-                self.endpoints.admin,
-                out.destination,
-                out.payload,
-                out.lifetime_ms / 1000,
-                now,
-                service_class=out.service_class,
-                flags=BundleFlags.ADMIN_RECORD.value,
-                report_to=Eid.parse("dtn:none"),
-            )
-            self.keep(bundle, encode(bundle), None, Step.ISSUED, {"subject": str(subject.id)}, now)
-
-    def report(
-        self,
-        subject: Subject | None,
-        assertion: StatusAssertion,
-        reason: ReasonCode = ReasonCode.NO_INFORMATION,
-        *,
-        asked: bool = False,
-    ) -> None:
-        """Something became of a bundle: report it where it asks for that."""
-        if subject is not None and (asked or subject.flags & assertion.request_flag):
-            self._to_report.append((subject, assertion, reason, asked))
-
-    # Arrival
-
-    def receive(self, bundle: Bundle, octets: bytes, peer: str | None, now: float) -> None:
-        """A bundle came from a neighbour.
-
-        Raises:
-            StorageFullError: there is no room for it; the neighbour is to keep it.
-        """
-        whom = self.audience(bundle)
-        collects = bundle.is_fragment and not whom.nodes
-        if self._known(bundle, whom):
-            self._duplicate(bundle, peer, now)
-            return
-        taken = take_in(bundle, self.security, passes=bool(whom.nodes), expired=self.expiry(bundle, now) <= now)
-        kept = taken.bundle
-        if collects and not taken.drop:
-            offer = self.reassembly.offer(kept)
-            if offer is Offer.KNOWN:
-                self._duplicate(bundle, peer, now)
-                return
-            if offer is not Offer.NEW:
-                taken.delete(DropReason.REASSEMBLY if offer is Offer.TOO_MUCH else DropReason.CONTRADICTION)
-        if not taken.drop:
-            data = octets if kept is bundle else encode(kept)
-            self.keep(kept, data, peer, Step.RECEIVED, {"peer": peer or ""}, now)
-        self._note(taken, peer, now)
-
-    def _known(self, bundle: Bundle, whom: Audience) -> bool:
-        """Whether a bundle came before; a fragment for this node, also when its whole bundle did."""
-        if whom.nodes:
-            return self.store.seen(key_of(bundle))
-        key, whole = key_of(bundle), whole_id(bundle).key
-        if whom.group:
-            key, whole = delivery_key(bundle), whole + LOCAL_COPY
-        return self.store.seen(key) or (bundle.is_fragment and self.store.seen(whole))
-
-    def malformed(self, octets: bytes, peer: str | None, now: float) -> None:
-        """Octets came that are no bundle. Where their primary block can be trusted, its bundle ends here."""
-        self._metrics.malformed += 1
-        try:
-            primary = read_primary_block(octets)
-        except BundleError:
-            return
-        taken = Intake(primary)
-        taken.delete(DropReason.MALFORMED)
-        self._note(taken, peer, now)
-
-    def interrupted(self, octets: bytes, peer: str | None, now: float) -> bool:
-        """A transfer broke off: keep the beginning as a fragment, where that is wanted and allowed.
-
-        Raises:
-            StorageFullError: there is no room for it.
-        """
-        if not self._config.fragments.reactive:
-            return False
-        try:
-            part = leading_fragment(octets)
-        except BundleError:
-            return False
-        self.fragmenter.made["reactive"] += 1
-        self.receive(part, encode(part), peer, now)
-        return True
-
-    def _note(self, taken: Intake, peer: str | None, now: float) -> None:
-        self.failures.update(taken.failures)
-        self.removed_blocks.update(taken.removed)
-        subject = Subject.of(taken.bundle) if taken.reports else None
-        for assertion, reason, asked in taken.reports:
-            self.report(subject, assertion, reason, asked=asked)
-        if taken.drop:
-            step = Step.EXPIRED if taken.drop == DropReason.LIFETIME else Step.DROPPED
-            details: dict[str, object] = {"reason": str(taken.drop), "peer": peer or ""}
-            service_class = taken.bundle.service_class if taken.bundle.blocks else ServiceClass.NORMAL
-            name = name_of(taken.bundle) if taken.bundle.blocks else str(whole_id(taken.bundle))
-            self.drops[taken.drop, service_class] += 1
-            self.custody.note(Record(now, self._config.name, step, name, details), service_class)
-            self.custody.touch()
-
-    def _duplicate(self, bundle: Bundle, peer: str | None, now: float) -> None:
+    def duplicate(self, bundle: Bundle, peer: str | None, now: float) -> None:
+        """A bundle came that is here already, or was."""
         name = name_of(bundle)
         self.forwarder.came_back(name, peer)
         record = Record(now, self._config.name, Step.DUPLICATE, name, {"peer": peer or ""})
         self.custody.note(record, bundle.service_class)
-
-    # The store
 
     def keep(
         self, bundle: Bundle, octets: bytes, peer: str | None, step: Step, details: dict[str, object], now: float
@@ -295,7 +125,7 @@ class Keeper:
                 raise
             return error
         if not helds:
-            self._duplicate(bundle, peer, now)
+            self.duplicate(bundle, peer, now)
             return None
         for held in helds:
             record = Record(now, self._config.name, step, held.bundle, details)
@@ -358,7 +188,7 @@ class Keeper:
                 source=str(bundle.source),
                 destination=str(bundle.destination),
                 service_class=int(bundle.service_class),
-                expiry=self.expiry(bundle, now),
+                expiry=self.lifetimes.expiry(bundle, now),
                 received_from=peer or "",
                 tenant=tenant,
                 state=state,
@@ -391,7 +221,7 @@ class Keeper:
             nodes[0] if nodes else self._config.name,
             size,
             bundle.service_class,
-            self.expiry(bundle, now),
+            self.lifetimes.expiry(bundle, now),
             now,
             peer,
         )
@@ -426,12 +256,6 @@ class Keeper:
             ),
             "",
         )
-
-    def expiry(self, bundle: Bundle, now: float) -> float:
-        """Mission time when a bundle expires here (RFC 9171 sections 4.2.7 and 4.4.2)."""
-        if bundle.timestamp.time_ms and self._config.has_clock:
-            return self._clock.from_dtn_time(bundle.timestamp.time_ms + bundle.lifetime_ms)
-        return now + (bundle.lifetime_ms - age_block(bundle)) / 1000
 
     # After a commit
 
@@ -484,7 +308,7 @@ class Keeper:
         self.drops[reason, held.priority] += 1
         step = Step.EXPIRED if reason == DropReason.LIFETIME else Step.DROPPED
         self.custody.end(held, step, now, {"reason": str(reason)})
-        self.report(held.subject, StatusAssertion.DELETED, report_code(reason))
+        self.reporter.ask(held.subject, StatusAssertion.DELETED, report_code(reason))
         self._recent.take(key)
         self.store.delete(key)
 
@@ -509,44 +333,3 @@ class Keeper:
         except (StoreError, BundleError):
             self.discard(held.key, DropReason.CORRUPTED, now, settled=True)
             return None
-
-    def leaving(self, leg: Leg, now: float) -> bytes | None:
-        """A bundle as it leaves: age told, hop counted, this node named. None when it must not leave; it ends here."""
-        held = leg.held
-        bundle = self.load(held, now)
-        if bundle is None:
-            return None
-        try:
-            hops = bundle.hop_count
-        except BundleError:
-            hops = None
-        if hops is not None and hops.hops >= hops.limit:
-            self.discard(held.key, DropReason.HOP_LIMIT, now)
-            return None
-        onward = bundle.forwarded(self.endpoints.admin, self._age(bundle, held, now))
-        copies = onward.block(BlockType.COPIES)
-        if leg.serves:
-            onward = addressed(onward, (self._config.numbers[node] for node in leg.serves))
-        if leg.copies > 1:
-            onward = onward.with_extension(BlockType.COPIES.value, cbor.uint(leg.copies), BlockFlags.REPLICATE.value)
-        elif copies is not None:
-            onward = onward.without_block(copies.number)
-        self.store.hand_out(held.key)
-        octets = encode(onward)
-        payload = onward.blocks[-1]
-        leg.payload_at = len(octets) - len(payload.data) - _TAIL[payload.crc_type]
-        return octets
-
-    def _age(self, bundle: Bundle, held: Held, now: float) -> int:
-        """Milliseconds since a bundle was made, also where its source, or this node, has no clock."""
-        if bundle.timestamp.time_ms and self._config.has_clock:
-            return max(0, self._clock.dtn_time(now) - bundle.timestamp.time_ms)
-        return age_block(bundle) + max(0, round((now - held.since) * 1000))
-
-
-def age_block(bundle: Bundle) -> int:
-    """Milliseconds in its Bundle Age block; 0 without one, or where it cannot be read."""
-    try:
-        return bundle.bundle_age or 0
-    except BundleError:
-        return 0

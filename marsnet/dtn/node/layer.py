@@ -6,8 +6,8 @@ throughout; those over connections do their own reading and writing and call `wa
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -130,6 +130,32 @@ class Figure(NamedTuple):
     kind: str
     labels: dict[str, str]
     value: float
+
+
+class Waiting(NamedTuple):
+    """A bundle that a layer has not begun to send.
+
+    Attributes:
+        handle: as returned by `send`.
+        octets: what is to be sent.
+        tag: as given to `send`.
+        service_class: its class.
+    """
+
+    handle: int
+    octets: bytes
+    tag: object
+    service_class: ServiceClass
+
+
+def withdraw(queues: Iterable[deque[Waiting]], handle: Hashable) -> list[LayerEvent]:
+    """Take back what waits under a handle; what to tell the node of it."""
+    for queue in queues:
+        for each in queue:
+            if each.handle == handle:
+                queue.remove(each)
+                return [Returned((each.tag,), "withdrawn")]
+    return []
 
 
 class Layer:

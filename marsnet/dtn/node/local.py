@@ -63,7 +63,7 @@ class LocalTraffic:
         timestamp = None
         if submission.time_ms is not None:
             timestamp = CreationTimestamp(submission.time_ms, submission.sequence)
-        bundle = agent.keeper.make(
+        bundle = agent.maker.make(
             submission.source,
             submission.destination,
             submission.payload,

@@ -72,12 +72,14 @@ class Outgoing(NamedTuple):
     """A report to send as an administrative record.
 
     Attributes:
+        subject: the bundle that it is about.
         destination: the subject's report-to endpoint.
         payload: the record.
         lifetime_ms: the subject's, and a day at least: news of its end has to arrive after it.
         service_class: the subject's, though never critical.
     """
 
+    subject: BundleId
     destination: Eid
     payload: bytes
     lifetime_ms: int
@@ -113,29 +115,40 @@ class StatusReporter:
         self.suppressed: Counter[str] = Counter()
         self._enabled = config.enabled
         self._bucket = TokenBucket(config.rate, config.burst, now)
+        self._asked: list[tuple[Subject, StatusAssertion, ReasonCode]] = []
 
-    def report(
+    def ask(
         self,
-        subject: Subject,
+        subject: Subject | None,
         assertion: StatusAssertion,
-        reason: ReasonCode,
-        time_ms: int,
-        now: float,
+        reason: ReasonCode = ReasonCode.NO_INFORMATION,
         *,
         asked: bool = False,
-    ) -> Outgoing | None:
-        """The report about a bundle, where it asks for one and the rate allows it.
+    ) -> None:
+        """Something became of a bundle: report it where it asks for that.
 
         Args:
-            subject: the bundle.
+            subject: the bundle; None where nothing is ever reported about it.
             assertion: what became of it.
             reason: why.
-            time_ms: DTN time of what is asserted; told where the subject's flags ask for times.
-            now: mission seconds.
             asked: whether one of its blocks asks, whatever its own flags say.
         """
-        if not (asked or subject.flags & assertion.request_flag):
-            return None
+        if subject is not None and (asked or subject.flags & assertion.request_flag):
+            self._asked.append((subject, assertion, reason))
+
+    def due(self, time_ms: int, now: float) -> list[Outgoing]:
+        """The reports that were asked for since the last call, as far as they are allowed.
+
+        Args:
+            time_ms: DTN time of what they assert; told where the subject's flags ask for times.
+            now: mission seconds.
+        """
+        asked, self._asked = self._asked, []
+        return [out for each in asked if (out := self._outgoing(*each, time_ms, now)) is not None]
+
+    def _outgoing(
+        self, subject: Subject, assertion: StatusAssertion, reason: ReasonCode, time_ms: int, now: float
+    ) -> Outgoing | None:
         if not self._enabled:
             self.suppressed["disabled"] += 1
             return None
@@ -146,7 +159,7 @@ class StatusReporter:
         told = time_ms if subject.flags & BundleFlags.STATUS_TIME.value else None
         payload = encode_status_report(StatusReport.of(assertion, subject.id, reason, told))
         urgency = max(subject.service_class, ServiceClass.EXPEDITED)
-        return Outgoing(subject.report_to, payload, max(subject.lifetime_ms, _DAY_MS), urgency)
+        return Outgoing(subject.id, subject.report_to, payload, max(subject.lifetime_ms, _DAY_MS), urgency)
 
 
 class ReportLog:

@@ -7,43 +7,34 @@ import itertools
 import logging
 import socket
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 
 from marsnet.clock import MissionClock
 from marsnet.dtn.bpv7 import ServiceClass
 from marsnet.dtn.mtcp import FramingError, MtcpDeframer, StcpDeframer, mtcp_frame, stcp_frame
 from marsnet.dtn.node.backoff import Backoff
 from marsnet.dtn.node.config import Address
-from marsnet.dtn.node.layer import Figure, Layer, PeerDown, PeerUp, Received, Returned, Sent, Taken
-from marsnet.errors import EnvironmentLacksError
+from marsnet.dtn.node.connecting import Called, ConnectingLayer
+from marsnet.dtn.node.layer import Figure, PeerDown, PeerUp, Received, Returned, Sent, Taken, Waiting, withdraw
 
 MAX_CONNECTIONS = 256
 """Connections accepted at the same time."""
-_CONNECT_LIMIT = 20.0
-"""Host seconds that a connection may take to come about."""
 _FIRST, _LAST = 1.0, 60.0
 """Host seconds between attempts to connect."""
 
 log = logging.getLogger(__name__)
 
 
-class _Waiting(NamedTuple):
-    handle: int
-    octets: bytes
-    tag: object
-
-
-class _Way(asyncio.Protocol):
+class _Way(Called, asyncio.Protocol):
     """The connection to one neighbour, and what waits for it."""
 
     def __init__(self, layer: StreamLayer, name: str, address: Address, backoff: Backoff) -> None:
-        self.name, self.address, self.backoff = name, address, backoff
-        self.waiting: deque[_Waiting] = deque()
+        super().__init__(address, backoff)
+        self.name = name
+        self.waiting: deque[Waiting] = deque()
         self.written: list[object] = []
         self.open = False
         self.transport: asyncio.Transport | None = None
-        self.dialling: asyncio.Task[None] | None = None
         self.connections = self.sent = 0
         self._layer, self._full = layer, False
 
@@ -83,11 +74,10 @@ class _Way(asyncio.Protocol):
             self.sent += 1
 
 
-class StreamLayer(Layer):
+class StreamLayer(ConnectingLayer[_Way]):
     """Bundles one after another on TCP connections. What the operating system has taken counts as taken."""
 
     one_way = True
-    ahead = 0.5
 
     def __init__(
         self, name: str, neighbours: Mapping[str, Address], clock: MissionClock, *, listen: Address | None = None
@@ -100,12 +90,10 @@ class StreamLayer(Layer):
             clock: the mission clock.
             listen: where to accept connections; None for nowhere.
         """
-        super().__init__()
+        super().__init__(clock, listen)
         self.name = name
         self.frame: Callable[[bytes], list[bytes | memoryview]]
         self.frame = mtcp_frame if name == "mtcp" else stcp_frame
-        self._clock, self._listen = clock, listen
-        self._loop = asyncio.get_running_loop()
         rate = clock.rate
         self._ways = {
             neighbour: _Way(self, neighbour, address, Backoff(_FIRST * rate, _LAST * rate))
@@ -115,27 +103,20 @@ class StreamLayer(Layer):
         self._hosts = {a.host: n for n, a in neighbours.items() if hosts.count(a.host) == 1}
         self._handles = itertools.count(1)
         self._accepted: set[asyncio.Transport] = set()
-        self._server: asyncio.Server | None = None
         self._received = 0
-        self._closed = False
 
     # For the node
 
     def send(self, neighbour: str, octets: bytes, now: float, *, tag: object, service_class: ServiceClass) -> Hashable:
         """Write a bundle, or queue it behind what waits."""
         way, handle = self._ways[neighbour], next(self._handles)
-        way.waiting.append(_Waiting(handle, octets, tag))
+        way.waiting.append(Waiting(handle, octets, tag, service_class))
         way.flush()
         return handle
 
     def cancel(self, handle: Hashable, now: float) -> None:
         """Take back what has not been written."""
-        for way in self._ways.values():
-            for each in way.waiting:
-                if each.handle == handle:
-                    way.waiting.remove(each)
-                    self._events.append(Returned((each.tag,), "withdrawn"))
-                    return
+        self._events += withdraw((way.waiting for way in self._ways.values()), handle)
 
     def ready(self, neighbour: str) -> bool:
         """Whether there is a connection."""
@@ -152,40 +133,10 @@ class StreamLayer(Layer):
         elif way.transport is None and way.dialling is None:
             way.backoff.begin(now)
 
-    def advance(self, now: float) -> None:
-        """Make the connections that are due."""
-        for way in self._ways.values():
-            if way.dialling is None and way.backoff.due(now):
-                way.dialling = self._loop.create_task(self._dial(way))
-
-    def next_deadline(self, now: float) -> float | None:
-        """Of the next attempt to connect."""
-        return min((way.backoff.at for way in self._ways.values() if way.backoff.at is not None), default=None)
-
-    async def open(self) -> None:
-        """Accept connections, where the configuration says so.
-
-        Raises:
-            EnvironmentLacksError: the address or the port is not to be had.
-        """
-        if self._listen is None:
-            return
-        try:
-            self._server = await self._loop.create_server(lambda: _Reader(self), *self._listen)
-        except OSError as error:
-            raise EnvironmentLacksError(
-                f"cannot listen on TCP {self._listen.host}:{self._listen.port}: {error.strerror}",
-                fix="listen elsewhere, or end what holds it (see 'ss -ltp')",
-            ) from None
-
     def close(self) -> None:
         """Close all connections."""
-        self._closed = True
-        if self._server is not None:
-            self._server.close()
+        super().close()
         for way in self._ways.values():
-            if way.dialling is not None:
-                way.dialling.cancel()
             if way.transport is not None:
                 way.transport.close()
         for transport in list(self._accepted):
@@ -207,7 +158,6 @@ class StreamLayer(Layer):
 
     def connected(self, way: _Way) -> None:
         """The connection to a neighbour is up."""
-        way.dialling = None
         way.backoff.succeeded()
         log.info("connected", extra={"peer": way.name, "layer": self.name})
         self._events.append(PeerUp(self, way.name))
@@ -252,15 +202,18 @@ class StreamLayer(Layer):
         """For a new connection."""
         return MtcpDeframer() if self.name == "mtcp" else StcpDeframer()
 
-    async def _dial(self, way: _Way) -> None:
-        try:
-            async with asyncio.timeout(_CONNECT_LIMIT):
-                await self._loop.create_connection(lambda: way, *way.address)
-        except (OSError, TimeoutError) as error:
-            way.dialling = None
-            self.drops["attempt"] += 1
-            self._failed(way, str(error) or "no answer")
-            self.wake()
+    def _callable(self) -> Iterable[_Way]:
+        return self._ways.values()
+
+    def _accept(self) -> asyncio.BaseProtocol:
+        return _Reader(self)
+
+    async def _connect(self, called: _Way, address: Address) -> None:
+        await self._loop.create_connection(lambda: called, *address)
+
+    def _unreachable(self, called: _Way, why: str) -> None:
+        self.drops["attempt"] += 1
+        self._failed(called, why)
 
     def _failed(self, way: _Way, why: str) -> None:
         if self._closed or not way.open:

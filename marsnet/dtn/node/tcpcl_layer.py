@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import ssl
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +14,8 @@ from marsnet.clock import MissionClock
 from marsnet.dtn.bpv7 import BundleError, Eid, ServiceClass
 from marsnet.dtn.node.backoff import Backoff
 from marsnet.dtn.node.config import Address, TcpclOptions
-from marsnet.dtn.node.layer import Figure, Interrupted, Layer, PeerDown, PeerUp, Received, Returned, Sent, Taken
+from marsnet.dtn.node.connecting import Called, ConnectingLayer
+from marsnet.dtn.node.layer import Figure, Interrupted, PeerDown, PeerUp, Received, Returned, Sent, Taken
 from marsnet.dtn.tcpcl import (
     RefuseReason,
     SessionEnded,
@@ -32,12 +32,9 @@ from marsnet.dtn.tcpcl import (
     TransferRefused,
 )
 from marsnet.dtn.tcpcl.asyncio_session import TcpclSession, connect
-from marsnet.errors import EnvironmentLacksError
 
 MAX_STRANGERS = 256
 """Connections accepted that have not said yet who they are."""
-_CONNECT_LIMIT = 20.0
-"""Host seconds that a connection may take to come about."""
 
 log = logging.getLogger(__name__)
 
@@ -54,18 +51,18 @@ class TcpclPeer(NamedTuple):
     address: Address | None
 
 
-class _Peer:
+class _Peer(Called):
     """A node and the sessions with it, the newest last."""
 
     def __init__(self, name: str, node_id: str, address: Address | None, backoff: Backoff) -> None:
-        self.name, self.node_id, self.address, self.backoff = name, node_id, address, backoff
+        super().__init__(address, backoff)
+        self.name, self.node_id = name, node_id
         self.sessions: list[TcpclSession] = []
         self.counters: Counter[str] = Counter()
         self.established = 0
         self.since = 0.0
         self.rate = 0.0
         self.configured = True
-        self.dialling: asyncio.Task[None] | None = None
 
     def usable(self) -> TcpclSession | None:
         return next((s for s in reversed(self.sessions) if s.engine.state is State.OPEN), None)
@@ -77,12 +74,11 @@ class _Handle(NamedTuple):
     tag: object
 
 
-class TcpclLayer(Layer):
+class TcpclLayer(ConnectingLayer[_Peer]):
     """Sessions of TCPCLv4. A bundle is taken when its last segment is acknowledged, which the peer does when it is
     durable there; what a session leaves unacknowledged goes back to the node, to be sent again in the next one."""
 
     name = "tcpcl"
-    ahead = 0.5
 
     def __init__(
         self,
@@ -106,9 +102,8 @@ class TcpclLayer(Layer):
             listen: where to accept connections; None for nowhere.
             tls: contexts of the end that connects and of the one that accepts, when the options have certificates.
         """
-        super().__init__()
-        self._clock, self._options, self._listen, self._tls = clock, options, listen, tls
-        self._loop = asyncio.get_running_loop()
+        super().__init__(clock, listen)
+        self._options, self._tls = options, tls
         rate, policy = clock.rate, TlsPolicy.NEVER
         if options.tls is not None:
             policy = TlsPolicy(options.tls.policy)
@@ -128,8 +123,6 @@ class TcpclLayer(Layer):
         self._known = dict(known or {})
         self._owners: dict[TcpclSession, _Peer] = {}
         self._strangers: set[TcpclSession] = set()
-        self._server: asyncio.Server | None = None
-        self._closed = False
 
     def _peer(self, name: str, node_id: str, address: Address | None) -> _Peer:
         rate, options = self._clock.rate, self._options
@@ -184,40 +177,10 @@ class TcpclLayer(Layer):
         elif not peer.sessions and peer.address is not None and peer.dialling is None:
             peer.backoff.begin(now)
 
-    def advance(self, now: float) -> None:
-        """Make the connections that are due."""
-        for peer in self._peers.values():
-            if peer.dialling is None and peer.backoff.due(now):
-                peer.dialling = self._loop.create_task(self._dial(peer))
-
-    def next_deadline(self, now: float) -> float | None:
-        """Of the next attempt to connect. Sessions have timers of their own."""
-        return min((peer.backoff.at for peer in self._peers.values() if peer.backoff.at is not None), default=None)
-
-    async def open(self) -> None:
-        """Accept connections, where the configuration says so.
-
-        Raises:
-            EnvironmentLacksError: the address or the port is not to be had.
-        """
-        if self._listen is None:
-            return
-        try:
-            self._server = await self._loop.create_server(self._accept, *self._listen)
-        except OSError as error:
-            raise EnvironmentLacksError(
-                f"cannot listen on TCP {self._listen.host}:{self._listen.port}: {error.strerror}",
-                fix="listen elsewhere, or end what holds it (see 'ss -ltp')",
-            ) from None
-
     def close(self) -> None:
         """Tell the peers that this node ends. What is not acknowledged yet is sent again after a restart."""
-        self._closed = True
-        if self._server is not None:
-            self._server.close()
+        super().close()
         for peer in self._peers.values():
-            if peer.dialling is not None:
-                peer.dialling.cancel()
             for session in list(peer.sessions):
                 session.terminate()
         for session in list(self._strangers):
@@ -251,6 +214,9 @@ class TcpclLayer(Layer):
 
     # Connections
 
+    def _callable(self) -> Iterable[_Peer]:
+        return self._peers.values()
+
     def _accept(self) -> TcpclSession:
         session = TcpclSession(
             self._config,
@@ -265,33 +231,22 @@ class TcpclLayer(Layer):
         self._strangers.add(session)
         return session
 
-    async def _dial(self, peer: _Peer) -> None:
-        config = replace(self._config, expected_peer=peer.node_id)
-        try:
-            if peer.address is None:
-                return
-            async with asyncio.timeout(_CONNECT_LIMIT):
-                await connect(
-                    peer.address,
-                    config,
-                    lambda session, event: self._on_event(session, event, peer),
-                    clock=self._clock,
-                    tls=None if self._tls is None else self._tls[0],
-                )
-        except (OSError, TimeoutError) as error:
-            peer.dialling = None
-            self._unreachable(peer, str(error) or "no answer")
-            self.wake()
-        else:
-            peer.dialling = None
+    async def _connect(self, called: _Peer, address: Address) -> None:
+        await connect(
+            address,
+            replace(self._config, expected_peer=called.node_id),
+            lambda session, event: self._on_event(session, event, called),
+            clock=self._clock,
+            tls=None if self._tls is None else self._tls[0],
+        )
 
-    def _unreachable(self, peer: _Peer, why: str) -> None:
-        if peer.sessions or peer.rate <= 0 or self._closed:
+    def _unreachable(self, called: _Peer, why: str) -> None:
+        if called.sessions or called.rate <= 0 or self._closed:
             return
         self.drops["attempt"] += 1
-        log.info("no session", extra={"peer": peer.name, "why": why})
-        peer.backoff.failed(self._clock.now())
-        self._events.append(PeerDown(self, peer.name, retries=True))
+        log.info("no session", extra={"peer": called.name, "why": why})
+        called.backoff.failed(self._clock.now())
+        self._events.append(PeerDown(self, called.name, retries=True))
 
     # Events of sessions
 

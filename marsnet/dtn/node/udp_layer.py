@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from marsnet.dtn.bpv7 import ServiceClass
-from marsnet.dtn.node.layer import Figure, Layer, Received, Returned, Sent, Taken
+from marsnet.dtn.node.layer import Figure, Layer, Received, Returned, Sent, Taken, Waiting, withdraw
 from marsnet.dtn.udpcl import DatagramError, from_datagram, to_datagram
 
 _OVERHEAD = 42
@@ -30,13 +30,6 @@ class Datagrams(Protocol):
         """Release sockets."""
 
 
-class _Waiting(NamedTuple):
-    handle: int
-    datagram: bytes
-    tag: object
-    service_class: ServiceClass
-
-
 class _Way:
     """What waits for one neighbour."""
 
@@ -47,7 +40,7 @@ class _Way:
         self.rate = 0.0
         self.free = 0.0
         self.sent = 0
-        self.waiting: deque[_Waiting] = deque()
+        self.waiting: deque[Waiting] = deque()
 
 
 class UdpclLayer(Layer):
@@ -83,17 +76,12 @@ class UdpclLayer(Layer):
             return handle
         if not way.waiting:
             way.free = max(way.free, now - self._catch_up)
-        way.waiting.append(_Waiting(handle, datagram, tag, service_class))
+        way.waiting.append(Waiting(handle, datagram, tag, service_class))
         return handle
 
     def cancel(self, handle: Hashable, now: float) -> None:
         """Take back what has not left."""
-        for way in self._ways.values():
-            for each in way.waiting:
-                if each.handle == handle:
-                    way.waiting.remove(each)
-                    self._events.append(Returned((each.tag,), "withdrawn"))
-                    return
+        self._events += withdraw((way.waiting for way in self._ways.values()), handle)
 
     def max_bundle(self, neighbour: str) -> int | None:
         """The datagram's limit."""

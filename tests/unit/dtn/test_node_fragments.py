@@ -206,7 +206,7 @@ def test_a_broken_transfer_goes_on_where_it_broke() -> None:
     rest_leg, rest = handed[1]
     assert 34_000 < len(rest) < 36_000, "only what was not acknowledged"
     assert relay.keeper.reassembly.held_bytes > 69_000
-    relay.keeper.receive(decode(rest), rest, "rover", world.now)
+    relay.arrivals.receive(decode(rest), rest, "rover", world.now)
     rover._handle(Taken((rest_leg,)), world.now)
     world.run(10.0)
     assert [bundle.payload for _, bundle in world.delivered] == [DATA]
