@@ -13,6 +13,7 @@ from marsnet.dtn.node.conditions import Conditions
 from marsnet.dtn.node.identity import name_of
 from marsnet.dtn.node.ledger import read_ledgers
 from marsnet.dtn.store import BundleState, BundleStore, StoreError
+from marsnet.links.fidelity import percentile
 from marsnet.units import format_duration
 from marsnet.worlds.deploy import Deployment, deploy, frames_of
 from marsnet.worlds.director import Director
@@ -151,7 +152,11 @@ def _observe(
 
 
 def _links(deployment: Deployment) -> tuple[list[Frames], dict[str, float], list[str]]:
-    """Frames, fidelity figures in host seconds and counts, and the delay line's own doubts."""
+    """Frames, fidelity figures in host seconds and counts, and the delay line's own doubts.
+
+    Percentiles of lateness are those of all frames together: that of a direction which carried fifty frames would be
+    its latest one.
+    """
     lab = deployment.lab
     stats = lab.client.stats()
     directions = [
@@ -159,8 +164,9 @@ def _links(deployment: Deployment) -> tuple[list[Frames], dict[str, float], list
         for title, link in stats["links"].items()
         for name, figures in link["directions"].items()
     ]
+    late = [sum(counts) for counts in zip(*(figures["lateness_histogram"] for _, figures in directions), strict=True)]
     fidelity = {
-        "link_lateness_p99": max(figures["lateness_p99_ns"] or 0 for _, figures in directions) * 1e-9,
+        "link_lateness_p99": (percentile(late, 0.99) or 0) * 1e-9,
         "link_lateness_max": max(figures["lateness_max_ns"] or 0 for _, figures in directions) * 1e-9,
         "ring_drops": float(sum(figures["ring_drops"] for _, figures in directions)),
         "clock_steps": float(max(figures["clock_steps"] for _, figures in directions)),

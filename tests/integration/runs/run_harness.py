@@ -137,6 +137,16 @@ class Finished:
         return lives(read_ledgers([self.folder / "ledger.jsonl"]), {})
 
 
+def assert_sound(verdict: dict[str, Any], code: int) -> None:
+    """Every requirement is met, and nothing speaks against the run but perhaps that this machine was late.
+
+    How late a busy machine is says nothing about the product; that it is told as exit code 3 is part of it.
+    """
+    assert all(requirement["passed"] for requirement in verdict["requirements"]), verdict["requirements"]
+    assert [reason for reason in verdict["invalid"] if "lateness" not in reason] == []
+    assert (code, verdict["valid"], verdict["passed"]) in {(0, True, True), (3, False, False)}
+
+
 class Runs:
     """Starts runs, and clears away what a test that failed has left."""
 

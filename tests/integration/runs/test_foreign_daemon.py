@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from run_harness import Finished, Runs, marsnet
+from run_harness import Finished, Runs, assert_sound, marsnet
 
 from marsnet.dtn.node.ledger import Step, read_ledgers
 
@@ -31,7 +31,7 @@ def finished(runs: Runs) -> Finished:
 
 
 def test_bundles_cross_both_ways(finished: Finished) -> None:
-    assert finished.code == 0, finished.said[-20:]
+    assert_sound(finished.verdict, finished.code)
     records = list(read_ledgers([finished.folder / "ledger.jsonl"]))
     flows = {r.bundle: r.details["flow"] for r in records if r.step == Step.ACCEPTED}
     delivered = [r for r in records if r.step == Step.DELIVERED]

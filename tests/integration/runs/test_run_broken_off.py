@@ -8,7 +8,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
-from run_harness import NOTHING, SHORT, Finished, Runs, left_of, marsnet
+from run_harness import NOTHING, SHORT, Finished, Runs, assert_sound, left_of, marsnet
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -61,7 +61,7 @@ def test_down_clears_what_a_killed_runner_left(killed: dict[str, Any]) -> None:
 
 def test_a_run_after_that_works_under_the_same_name(killed: dict[str, Any], with_killed_nodes: Finished) -> None:
     assert with_killed_nodes.lab == killed["lab"]
-    assert with_killed_nodes.code == 0, with_killed_nodes.verdict
+    assert_sound(with_killed_nodes.verdict, with_killed_nodes.code)
 
 
 def test_nobody_disturbs_a_run_and_the_next_clears_what_a_killed_one_left(runs: Runs) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
+from run_harness import assert_sound
 
 from marsnet.dtn.node.ledger import Step, read_ledgers
 from marsnet.runs.execute import execute
@@ -17,7 +17,7 @@ SCENARIO = Path(__file__).with_name("language.yaml")
 
 def test_files_replies_and_faults_work_on_containers(tmp_path: Path) -> None:
     done = execute(SCENARIO, tmp_path, "emulated", force_rate=True, options=EmulatedOptions(lab="language-test"))
-    assert done.exit_code == 0, json.dumps(done.verdict["requirements"], indent=1)
+    assert_sound(done.verdict, done.exit_code)
     delivered = tmp_path / "nodes" / "mcc" / "state" / "delivered" / "panorama" / SCENARIO.name
     assert delivered.read_bytes() == SCENARIO.read_bytes()
     kinds = [incident.kind for incident in done.outcome.incidents]
