@@ -66,7 +66,7 @@ def run(
         console.print("This machine cannot run the emulated world (see 'marsnet doctor'): running the virtual one.")
     name = loaded.name
     folder = make_run_folder(output, name)
-    with _Bar(console, f"{name} ({chosen})") as bar, _ended_like_by_a_person():
+    with Bar(console, f"{name} ({chosen})") as bar, ended_like_by_a_person():
         finished = execute(
             scenario,
             folder,
@@ -111,7 +111,7 @@ def report(
 
 
 @contextmanager
-def _ended_like_by_a_person() -> Iterator[None]:
+def ended_like_by_a_person() -> Iterator[None]:
     """SIGTERM, as `timeout` and service managers send it, breaks the run off as Ctrl-C does: nothing stays behind."""
     former = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -121,7 +121,8 @@ def _ended_like_by_a_person() -> Iterator[None]:
 
 
 def _show(console: Console, finished: Run) -> None:
-    console.print(classes_table(finished.judgement))
+    if finished.judgement.classes:
+        console.print(classes_table(finished.judgement))
     console.print(requirements_table(finished.judgement))
     outcome = finished.outcome
     console.print(
@@ -132,7 +133,7 @@ def _show(console: Console, finished: Run) -> None:
     console.print(f"Report: {finished.verdict['report']}", soft_wrap=True)
 
 
-class _Bar:
+class Bar:
     """A progress bar over planning and mission time; a line for each tenth where there is no terminal."""
 
     def __init__(self, console: Console, title: str) -> None:
@@ -150,7 +151,7 @@ class _Bar:
         self._task = self._bar.add_task(title, total=1.0, state="planning")
         self._told = -1
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> Bar:
         self._bar.start()
         return self
 

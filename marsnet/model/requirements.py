@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -163,6 +164,31 @@ class FidelityRequirement(Strict):
     node_lateness_p99: Duration | None = None
 
 
+class PrintedRequirement(Strict):
+    """What a program has written to standard output or standard error, found by a regular expression.
+
+    With a bound, the first group of each match is a number, and the last match counts.
+    """
+
+    kind: Literal["printed"]
+    program: str
+    matches: str = Field(description="regular expression, looked for in what the program wrote; ^ and $ match at lines")
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        try:
+            groups = re.compile(self.matches).groups
+        except re.error as error:
+            raise misplaced(f"{self.matches!r} is no regular expression: {error}", "mend it", "matches") from None
+        if (self.at_least is not None or self.at_most is not None) and not groups:
+            raise misplaced(
+                f"{self.matches!r} has no group for the number", r"put it in brackets, as in '([\d.]+) ms'", "matches"
+            )
+        return self
+
+
 Requirement = Annotated[
     DeliveryRequirement
     | DeadlineRequirement
@@ -177,6 +203,7 @@ Requirement = Annotated[
     | StorageRequirement
     | VolumeRequirement
     | RecoveryRequirement
-    | FidelityRequirement,
+    | FidelityRequirement
+    | PrintedRequirement,
     Field(discriminator="kind"),
 ]

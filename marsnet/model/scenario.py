@@ -13,11 +13,13 @@ from marsnet.model.expressions import Scalar
 from marsnet.model.faults import Fault, Planned, StalePlan
 from marsnet.model.mistakes import build
 from marsnet.model.parts import Location
+from marsnet.model.programs import Program, Software
 from marsnet.model.quantities import Duration, PositiveDuration, Strict, Utc, misplaced
 from marsnet.model.requirements import (
     AvailabilityRequirement,
     CompletionRequirement,
     OnlineRequirement,
+    PrintedRequirement,
     RecoveryRequirement,
     Requirement,
     RoundTripRequirement,
@@ -59,19 +61,34 @@ class Scenario(Strict):
     rate: float | None = Field(
         default=None, gt=0, description="mission seconds per host second; default: what the machine keeps up with"
     )
-    traffic: tuple[Flow, ...] = Field(min_length=1)
+    traffic: tuple[Flow, ...] = ()
     faults: tuple[Fault, ...] = ()
-    requirements: tuple[Requirement, ...] = Field(min_length=1)
+    programs: tuple[Program, ...] = Field(default=(), description="programs of other people; not in the virtual world")
+    software: Software = Field(default=Software(), description="what the programs need installed")
+    requirements: tuple[Requirement, ...] = ()
     fidelity: Fidelity = Fidelity()
 
     @model_validator(mode="after")
     def _unique_names(self) -> Self:
-        for what, key, entries in (("flows", "traffic", self.traffic), ("faults", "faults", self.faults)):
+        lists = (
+            ("flows", "traffic", self.traffic),
+            ("faults", "faults", self.faults),
+            ("programs", "programs", self.programs),
+        )
+        for what, key, entries in lists:
             names: list[str] = []
             for index, entry in enumerate(entries):
                 if entry.name is not None and entry.name in names:
                     raise misplaced(f"two {what} are named {entry.name!r}", "rename one", key, index, "name")
                 names.append(entry.name or "")
+        return self
+
+    @model_validator(mode="after")
+    def _something_happens(self) -> Self:
+        if not self.traffic and not self.programs:
+            raise misplaced("nothing happens: the scenario has neither flows nor programs", "add one", "traffic")
+        if self.traffic and not self.requirements:
+            raise misplaced("nothing is required of the traffic", "state a requirement", "requirements")
         return self
 
 
@@ -98,6 +115,17 @@ def load_scenario(path: str | Path, settings: Mapping[str, object] | None = None
             "faults": tuple(
                 _with_files(fault, ("faults", index), ("plan",), document)
                 for index, fault in enumerate(scenario.faults)
+            ),
+            "programs": tuple(
+                program.model_copy(
+                    update={
+                        "files": tuple(
+                            _file(path, ("programs", index, "files", position), document)
+                            for position, path in enumerate(program.files)
+                        )
+                    }
+                )
+                for index, program in enumerate(scenario.programs)
             ),
         }
     )
@@ -134,13 +162,17 @@ def _with_files(entry: Entry, location: Location, keys: tuple[str, ...], documen
         path: Path | None = getattr(entry, key, None)
         if path is None:
             continue
-        place = (*location, key)
-        found = (document.place(place).file.parent / path).resolve()
-        if not found.is_file() or not found.stat().st_size:
-            problem = f"there is no file {str(path)!r} with content"
-            raise document.error(place, problem, "give its path relative to this file")
-        return entry.model_copy(update={key: found})
+        return entry.model_copy(update={key: _file(path, (*location, key), document)})
     return entry
+
+
+def _file(path: Path, place: Location, document: Document) -> Path:
+    """The absolute path of a file that a scenario names."""
+    found = (document.place(place).file.parent / path).resolve()
+    if not found.is_file() or not found.stat().st_size:
+        problem = f"there is no file {str(path)!r} with content"
+        raise document.error(place, problem, "give its path relative to this file")
+    return found
 
 
 class Need(Protocol):
@@ -175,6 +207,11 @@ def _dangling(scenario: Scenario, topology: Topology) -> list[tuple[tuple[int | 
         for key, when in (("start", flow.start), ("stop", flow.stop)):
             if when is not None and when.site:
                 need("site", when.site, nodes, "traffic", i, key)
+    for i, program in enumerate(scenario.programs):
+        need("node", program.node, nodes, "programs", i, "node")
+        for key, when in (("at", program.at), ("stop", program.stop)):
+            if when is not None and when.site:
+                need("site", when.site, nodes, "programs", i, key)
     faults = [fault.name for fault in scenario.faults if fault.name is not None]
     for i, fault in enumerate(scenario.faults):
         _fault_references(fault, ("faults", i), need, scenario, topology)
@@ -199,6 +236,8 @@ def _dangling(scenario: Scenario, topology: Topology) -> list[tuple[tuple[int | 
                 need("node", requirement.node, nodes, *place, "node")
             case VolumeRequirement() if requirement.via is not None:
                 need("node", requirement.via, nodes, *place, "via")
+            case PrintedRequirement():
+                need("program", requirement.program, [p.name for p in scenario.programs], *place, "program")
             case RecoveryRequirement():
                 need("fault", requirement.fault, faults, *place, "fault")
     return found

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -16,6 +18,7 @@ from marsnet.model.requirements import (
     LatencyRequirement,
     NoLossRequirement,
     OnlineRequirement,
+    PrintedRequirement,
     RecoveryRequirement,
     Requirement,
     RoundTripRequirement,
@@ -28,7 +31,8 @@ from marsnet.runs.lives import Life, LightTimes
 from marsnet.runs.waiting import starvation, storage_peaks
 from marsnet.units import format_duration, format_size
 from marsnet.worlds.availability import online_intervals, real_contacts
-from marsnet.worlds.spec import Outcome, RunSpec, mission_time
+from marsnet.worlds.programs import written
+from marsnet.worlds.spec import Outcome, ProgramEnd, RunSpec, mission_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,50 @@ def find(requirement: Requirement, case: Case) -> Finding:
             return _recovery(requirement, case)
         case FidelityRequirement():
             return _fidelity(requirement, case)
+        case PrintedRequirement():
+            return _printed(requirement, case)
+
+
+def programs_ended(case: Case) -> Iterable[Finding]:
+    """One finding for each program of the scenario: how it ended."""
+    ends = {end.name: end for end in case.outcome.programs}
+    for program in case.spec.scenario.programs:
+        end = ends.get(program.name, ProgramEnd(program.name, program.node))
+        if end.code is None or end.started is None or end.ended is None:
+            measured = "it did not run"
+        else:
+            how = f"exit code {end.code}" if end.code >= 0 else f"ended by {signal.Signals(-end.code).name}"
+            measured = f"{how} after {format_duration(end.ended - end.started)}" + (", asked to end" * end.stopped)
+        yield Finding(
+            f"program {program.name} at {program.node}",
+            end.code is not None and program.exit in ("any", end.code),
+            measured,
+            "any end" if program.exit == "any" else f"exit code {program.exit}",
+            end.code,
+        )
+
+
+def _printed(requirement: PrintedRequirement, case: Case) -> Finding:
+    text = written(case.spec.folder, requirement.program)
+    found = list(re.finditer(requirement.matches, text, re.MULTILINE))
+    name = f"{requirement.program} printed {requirement.matches}"
+    bounds = [
+        f"{word} {bound:g}"
+        for word, bound in (("at least", requirement.at_least), ("at most", requirement.at_most))
+        if bound is not None
+    ]
+    required = ", ".join(bounds) or "once or more"
+    if not found:
+        return Finding(name, False, "nothing of the kind", required)
+    if not bounds:
+        return Finding(name, True, repr(found[-1][0]), required, float(len(found)))
+    try:
+        value = float(found[-1][1])
+    except (TypeError, ValueError):
+        return Finding(name, False, f"{found[-1][1]!r}, which is no number", required)
+    least, most = requirement.at_least, requirement.at_most
+    holds = (least is None or value >= least) and (most is None or value <= most)
+    return Finding(name, holds, f"{value:g}", required, value)
 
 
 def _ratio(name: str, good: int, of: int, at_least: float) -> Finding:

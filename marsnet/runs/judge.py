@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from marsnet.runs.findings import Case, Finding, excess, find, percentile
+from marsnet.runs.findings import Case, Finding, excess, find, percentile, programs_ended
 from marsnet.runs.lives import Life, LightTimes, lives
 from marsnet.units import format_duration
 from marsnet.worlds.spec import Outcome, RunSpec
@@ -66,7 +66,7 @@ def judge(spec: RunSpec, outcome: Outcome) -> Judgement:
     everyone = lives(outcome.records, outcome.stored)
     light = LightTimes(spec.plan)
     case = Case(spec, outcome, everyone, light)
-    findings = tuple(find(requirement, case) for requirement in spec.scenario.requirements)
+    findings = tuple(programs_ended(case)) + tuple(find(each, case) for each in spec.scenario.requirements)
     return Judgement(findings, tuple(_doubts(spec, outcome)), tuple(_classes(everyone, light)), everyone, light)
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from marsnet.errors import InputError
 from marsnet.model.document import read_document
 from marsnet.model.faults import ControllerLoss, StalePlan, WrongPlan
+from marsnet.model.programs import Program
 from marsnet.model.scenario import Scenario, load_scenario
+from marsnet.model.times import When
 from marsnet.model.topology import Topology
 from marsnet.model.traffic import Flow
 from marsnet.plan.files import read_plan
@@ -64,13 +66,15 @@ def prepare(
     check_world(scenario, "emulated" if emulated else "virtual", path, settings)
     check_times(scenario, topology, path, settings)
     wanted = scenario.rate if rate is None else rate
+    if scenario.programs and emulated:
+        wanted = _own_time(wanted)
     if wanted is not None:
         check_rate(wanted)
     if plan is None:
         plan = contact_plan(scenario, topology, path, progress)
     if wanted is None:
         wanted = keeps_up(scenario, topology, plan) if emulated else 1.0
-    elif emulated and not force_rate:
+    elif emulated and not force_rate and scenario.traffic:
         check_holds(wanted, scenario, topology, plan)
     return spec_of(scenario, topology, plan, scenario.seed if seed is None else seed, wanted, folder)
 
@@ -127,6 +131,12 @@ def check_times(
             if isinstance(fault, WrongPlan) and fault.plan is not None:
                 place = ("faults", index, "plan")
                 _check_plan(read_plan(fault.plan, epoch=scenario.start), topology)
+        for index, program in enumerate(scenario.programs):
+            place = ("programs", index, "at")
+            begin = _begin(program, scenario, topology)
+            if program.stop is not None:
+                place = ("programs", index, "stop")
+                _check_end(program, program.stop, begin, scenario, topology)
     except InputError as error:
         raise (error if error.file else error.at(*document.place(place))) from None
 
@@ -144,11 +154,17 @@ def _check_plan(plan: ContactPlan, topology: Topology) -> None:
 
 
 def check_world(scenario: Scenario, world: str, path: Path, settings: Mapping[str, object] | None = None) -> None:
-    """Refuse faults that cannot happen in a world.
+    """Refuse what cannot happen in a world.
 
     Raises:
         InputError: naming file and line.
     """
+    if scenario.programs and world == "virtual":
+        raise read_document(path, settings).error(
+            ("programs", 0),
+            "the virtual world has no kernel that programs could run on",
+            "run it with '--world warp', or at its own pace with '--world emulated'",
+        )
     for index, fault in enumerate(scenario.faults):
         if isinstance(fault, ControllerLoss) and world == "virtual":
             raise read_document(path, settings).error(
@@ -158,6 +174,16 @@ def check_world(scenario: Scenario, world: str, path: Path, settings: Mapping[st
             )
 
 
+def _own_time(rate: float | None) -> float:
+    """The rate at which programs that know nothing of a mission clock may run."""
+    if rate not in (None, 1.0):
+        raise InputError(
+            f"the scenario's programs live on the machine's own time, and the rate is {rate:g}",
+            remedy="run it at rate 1, or with '--world warp', which does not wait",
+        )
+    return 1.0
+
+
 def _start(flow: Flow, scenario: Scenario, topology: Topology) -> float:
     start = mission_time(flow.start, scenario, topology)
     if start < 0:
@@ -165,6 +191,25 @@ def _start(flow: Flow, scenario: Scenario, topology: Topology) -> float:
             f"flow {flow.name!r} starts at {flow.start.text!r}, before the run", remedy="give a later 'start'"
         )
     return start
+
+
+def _begin(program: Program, scenario: Scenario, topology: Topology) -> float:
+    begin = mission_time(program.at, scenario, topology)
+    if not 0 <= begin < scenario.duration:
+        raise InputError(
+            f"program {program.name!r} starts at {program.at.text!r}, outside of the run",
+            remedy=f"give an instant within {format_duration(scenario.duration)} of the start",
+        )
+    return begin
+
+
+def _check_end(program: Program, stop: When, begin: float, scenario: Scenario, topology: Topology) -> None:
+    if mission_time(stop, scenario, topology) <= begin:
+        raise InputError(
+            f"program {program.name!r} starts at {program.at.text!r} and is stopped at {stop.text!r}, "
+            "which is not later",
+            remedy="give a later 'stop'",
+        )
 
 
 def _check_stop(flow: Flow, start: float, scenario: Scenario, topology: Topology) -> None:

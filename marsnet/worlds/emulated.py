@@ -6,6 +6,7 @@ import json
 import time
 import urllib.error
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from marsnet.dtn.bpv7 import decode_from
@@ -19,7 +20,9 @@ from marsnet.worlds.deploy import Deployment, deploy, frames_of
 from marsnet.worlds.director import Director
 from marsnet.worlds.lab.switches import socket_drops
 from marsnet.worlds.ownership import let_stay, owned
-from marsnet.worlds.spec import EmulatedOptions, Frames, Incident, Outcome, Progress, RunSpec
+from marsnet.worlds.programs import Programs, check_programs
+from marsnet.worlds.software import python_packages
+from marsnet.worlds.spec import EmulatedOptions, Frames, Incident, Outcome, ProgramEnd, Progress, RunSpec
 from marsnet.worlds.watch import LedgerWatch
 
 _TICKS = 50
@@ -47,12 +50,18 @@ def run_emulated(spec: RunSpec, options: EmulatedOptions, progress: Progress | N
     def say(step: str) -> None:
         tell(0.0, f"setting up: {step}")
 
+    check_programs(spec)
+    packages = python_packages(spec.scenario.software.python, say) if options.packages is None else options.packages
     with owned(name, say):
         deployment = deploy(spec, name, say, options)
         try:
             director = Director(spec, _Stage(spec, deployment))
-            interrupted = not _drive(spec, deployment, options, tell, director)
-            return _observe(spec, deployment, interrupted, began, director.happened)
+            programs = _programs(spec, deployment, packages)
+            try:
+                interrupted = not _drive(spec, deployment, options, tell, director, programs)
+            finally:
+                ends = programs.finish()
+            return _observe(spec, deployment, interrupted, began, director.happened, ends)
         finally:
             if options.keep:
                 let_stay(name)
@@ -89,15 +98,29 @@ class _Stage:
         self._deployment.reload(self._spec, links, happened)
 
 
-def _drive(spec: RunSpec, deployment: Deployment, options: EmulatedOptions, tell: Progress, director: Director) -> bool:
-    """Let the mission run, with its faults; returns whether it reached its end."""
+def _programs(spec: RunSpec, deployment: Deployment, packages: Path | None) -> Programs:
+    lab = deployment.lab
+    used = dict.fromkeys(program.node for program in spec.scenario.programs)
+    networks = {node: int(lab.containers.holder(node).attrs["State"]["Pid"]) for node in used}
+    return Programs(spec, networks, {node: lab.address(node) for node in lab.nodes}, deployment.clock, packages)
+
+
+def _drive(
+    spec: RunSpec,
+    deployment: Deployment,
+    options: EmulatedOptions,
+    tell: Progress,
+    director: Director,
+    programs: Programs,
+) -> bool:
+    """Let the mission run, with its faults and its programs; returns whether it reached its end."""
     duration, clock = spec.scenario.duration, deployment.clock
     ticks = [duration * i / _TICKS for i in range(1, _TICKS + 1)]
     folders = [deployment.node_folder(node) for node in deployment.lab.nodes] if director.watches else []
     try:
         with LedgerWatch(folders) as watch:
             while ticks:
-                due = ticks[0] if director.next_time is None else min(ticks[0], director.next_time)
+                due = min(time for time in (ticks[0], director.next_time, programs.next_time) if time is not None)
                 with options.asleep():
                     records = watch.wait(clock.to_monotonic(due) - time.monotonic())
                 if records:
@@ -106,6 +129,7 @@ def _drive(spec: RunSpec, deployment: Deployment, options: EmulatedOptions, tell
                     continue
                 if director.next_time is not None and director.next_time <= due:
                     director.advance(due)
+                programs.advance(due)
                 if ticks[0] <= due:
                     tell(ticks[0] / duration, _reached(ticks.pop(0), duration))
     except KeyboardInterrupt:
@@ -118,7 +142,12 @@ def _reached(mission: float, duration: float) -> str:
 
 
 def _observe(
-    spec: RunSpec, deployment: Deployment, interrupted: bool, began: float, happened: tuple[Incident, ...]
+    spec: RunSpec,
+    deployment: Deployment,
+    interrupted: bool,
+    began: float,
+    happened: tuple[Incident, ...],
+    ends: tuple[ProgramEnd, ...],
 ) -> Outcome:
     """Read what the links and the nodes have seen, end the nodes, and read their stores and ledgers."""
     lab = deployment.lab
@@ -148,6 +177,7 @@ def _observe(
         incidents=happened,
         elapsed=elapsed,
         wall=wall,
+        programs=ends,
     )
 
 

@@ -155,6 +155,27 @@ class Frames:
         return self.entered - self.delivered - self.queued - self.in_flight - sum(self.dropped.values())
 
 
+@dataclass(frozen=True, slots=True)
+class ProgramEnd:
+    """What became of a program of the scenario.
+
+    Attributes:
+        name: its name.
+        node: in whose network it ran.
+        started: mission seconds; None when it did not come to it.
+        ended: mission seconds; None when it was still running when it was asked to end.
+        code: its exit code, negative for the signal that ended it; None when it did not run.
+        stopped: whether it was asked to end.
+    """
+
+    name: str
+    node: str
+    started: float | None = None
+    ended: float | None = None
+    code: int | None = None
+    stopped: bool = False
+
+
 @dataclass
 class Outcome:
     """What a world observed.
@@ -170,6 +191,7 @@ class Outcome:
         incidents: the faults that happened, in order of time.
         elapsed: mission seconds that were run.
         wall: host seconds that it took.
+        programs: what became of the scenario's programs, in its order.
     """
 
     world: str
@@ -182,6 +204,7 @@ class Outcome:
     incidents: tuple[Incident, ...] = ()
     elapsed: float = 0.0
     wall: float = 0.0
+    programs: tuple[ProgramEnd, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +219,7 @@ class EmulatedOptions:
         image: of the bundle nodes; built from this source tree when None.
         origin: CLOCK_MONOTONIC, seconds, at mission time 0; as soon as everything is up when None.
         asleep: entered while the mission runs and no container is to be started, stopped or asked.
+        packages: folder of the Python packages that the scenario's programs need; made when None.
     """
 
     lab: str | None = None
@@ -205,6 +229,7 @@ class EmulatedOptions:
     image: str | None = None
     origin: float | None = None
     asleep: Callable[[], AbstractContextManager[object]] = nullcontext
+    packages: Path | None = None
 
 
 Progress = Callable[[float, str], None]

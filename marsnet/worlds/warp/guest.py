@@ -28,6 +28,8 @@ from marsnet.worlds.spec import EmulatedOptions, Outcome, RunSpec
 from marsnet.worlds.warp.machine import CHANNEL
 from marsnet.worlds.warp.recipe import NODE_IMAGE
 
+PACKAGES = "mission/packages"
+"""Where the guest has the Python packages of the scenario's programs, without the leading slash."""
 _GROUP = Path("/sys/fs/cgroup/platform")
 """The control group of the container daemon and all that it starts beside the containers themselves."""
 
@@ -120,7 +122,14 @@ def run_mission(channel: Channel, folder: Path) -> None:
     load_image(folder / "image.tar")
     spec: RunSpec = pickle.loads((folder / "spec.pickle").read_bytes())  # noqa: S301 - the driver outside wrote it
     origin = time.monotonic() + (parse_utc(spec.plan.epoch).timestamp() - time.time())
-    options = EmulatedOptions(lab="warp", image=NODE_IMAGE, origin=origin, metrics=False, asleep=platform.asleep)
+    options = EmulatedOptions(
+        lab="warp",
+        image=NODE_IMAGE,
+        origin=origin,
+        metrics=False,
+        asleep=platform.asleep,
+        packages=Path("/", PACKAGES),
+    )
     wakers = Wakers()
 
     def tell(share: float, state: str) -> None:

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,8 +75,12 @@ def cache() -> Path:
     return folder
 
 
-def parts(say: Say) -> Parts:
+def parts(say: Say, beside: Sequence[str] = ()) -> Parts:
     """Kernel, root and image layers; what is missing is made first (some minutes, once).
+
+    Args:
+        say: told what is being made.
+        beside: Debian packages that the root is to have beyond its own.
 
     Raises:
         EnvironmentLacksError: a program is missing, or packages cannot be fetched.
@@ -94,8 +98,10 @@ def parts(say: Say) -> Parts:
         )
     kernel = _kernel(say)
     modules = next((kernel / "lib" / "modules").iterdir())
-    guest_root = _root("root", images.checkout() / "services" / "warp" / "packages.txt", host.codename, _WITHOUT, say)
-    node_root = _root("base", images.checkout() / "services" / "base" / "packages.txt", host.codename, (), say)
+    services = images.checkout() / "services"
+    wanted = images.package_names(services / "warp" / "packages.txt")
+    guest_root = _root("root", [*wanted, *sorted(set(beside) - set(wanted))], host.codename, _WITHOUT, say)
+    node_root = _root("base", images.package_names(services / "base" / "packages.txt"), host.codename, (), say)
     guest_python = _python("warp", host.python, say)
     node_python = _python("node", host.python, say)
     key = images.content_key({p.name: b"" for p in (kernel, guest_root, node_root, guest_python, node_python)})
@@ -160,9 +166,8 @@ def _kernel(say: Say) -> Path:
     return folder
 
 
-def _root(name: str, listing: Path, codename: str, options: tuple[str, ...], say: Say) -> Path:
+def _root(name: str, packages: list[str], codename: str, options: tuple[str, ...], say: Say) -> Path:
     """The tar of a root made of the distribution's packages."""
-    packages = images.package_names(listing)
     recipe = " ".join((codename, *packages, *images.LEAN, *options))
     target = cache() / f"{name}-{images.content_key({'recipe': recipe.encode()})}.tar"
     if target.exists():

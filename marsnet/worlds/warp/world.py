@@ -14,9 +14,12 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from marsnet.errors import RunInvalidError
+from marsnet.model.scenario import Scenario
+from marsnet.worlds.software import python_packages
 from marsnet.worlds.spec import Outcome, Progress, RunSpec
 from marsnet.worlds.warp import recipe
-from marsnet.worlds.warp.archives import concatenate, to_initramfs, unpack, write_tar
+from marsnet.worlds.warp.archives import Content, concatenate, to_initramfs, unpack, write_tar
+from marsnet.worlds.warp.guest import PACKAGES
 from marsnet.worlds.warp.machine import Guest, Order, start_of_clock
 from marsnet.worlds.warp.recipe import Parts, Say
 
@@ -41,9 +44,14 @@ def run_warp(spec: RunSpec, progress: Progress | None = None) -> Outcome:
     def say(step: str) -> None:
         tell(0.0, f"setting up: {step}")
 
-    made = recipe.parts(say)
-    store = container_store(made, say)
-    inside = replace(spec, rate=1.0, folder=Path("/mission/run"))
+    software = spec.scenario.software
+    made = recipe.parts(say, software.debian)
+    store = container_store(recipe.parts(say) if software.debian else made, say)
+    packages = python_packages(software.python, say)
+    scenario, files = with_files(spec.scenario)
+    if packages is not None:
+        files[PACKAGES] = packages
+    inside = replace(spec, scenario=scenario, rate=1.0, folder=Path("/mission/run"))
     duration = spec.scenario.duration
     with tempfile.TemporaryDirectory(prefix="marsnet-warp-") as scratch:
         folder = Path(scratch)
@@ -59,6 +67,7 @@ def run_warp(spec: RunSpec, progress: Progress | None = None) -> Outcome:
                 "mission/spec.pickle": pickle.dumps(inside),
                 "mission/run/plan.json": (spec.folder / "plan.json").read_bytes(),
                 "mission/image.tar": folder / "image.tar",
+                **files,
             },
         )
         initramfs = _initramfs(folder, [made.root, store], [program, mission])
@@ -76,6 +85,26 @@ def run_warp(spec: RunSpec, progress: Progress | None = None) -> Outcome:
         outcome = _outcome(results / "outcome.json", began)
         unpack(results / "run.tar", spec.folder)
     return outcome
+
+
+def with_files(scenario: Scenario) -> tuple[Scenario, dict[str, Content]]:
+    """A scenario whose files are where the guest has them, and these files as an archive takes them."""
+    files: dict[str, Content] = {}
+
+    def taken(path: Path) -> Path:
+        inside = f"mission/files/{len(files)}/{path.name}"
+        files[inside] = path
+        return Path("/", inside)
+
+    traffic = []
+    for flow in scenario.traffic:
+        paths = {key: path for key in ("file", "trace") if (path := getattr(flow, key)) is not None}
+        traffic.append(flow.model_copy(update={key: taken(path) for key, path in paths.items()}))
+    programs = [
+        program.model_copy(update={"files": tuple(taken(path) for path in program.files)})
+        for program in scenario.programs
+    ]
+    return scenario.model_copy(update={"traffic": tuple(traffic), "programs": tuple(programs)}), files
 
 
 def container_store(made: Parts, say: Say) -> Path:

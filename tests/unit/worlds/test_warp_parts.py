@@ -16,10 +16,12 @@ import pytest
 
 from marsnet.commands.warp import top
 from marsnet.errors import EnvironmentLacksError, InputError, RunInvalidError
+from marsnet.model.scenario import Scenario
 from marsnet.worlds.warp import machine
 from marsnet.worlds.warp.archives import concatenate, to_initramfs, unpack, write_image, write_tar
 from marsnet.worlds.warp.machine import Guest, Order, start_of_clock
 from marsnet.worlds.warp.wakers import _LINE
+from marsnet.worlds.warp.world import with_files
 
 
 def test_an_archive_is_the_same_whenever_its_content_is(tmp_path: Path) -> None:
@@ -161,6 +163,34 @@ def test_a_guest_that_does_not_fit_into_memory_is_refused(tmp_path: Path, monkey
     monkeypatch.setattr(machine, "_available_memory", lambda: 1 << 20)
     with pytest.raises(EnvironmentLacksError, match="64 MiB of memory, and 1 MiB are free"):
         guest_that(tmp_path, "", monkeypatch)
+
+
+def test_files_of_a_scenario_are_brought_along(tmp_path: Path) -> None:
+    for name in ("a.jpg", "day.csv", "one.py"):
+        (tmp_path / name).write_text("0 s,1 kB\n")
+    bundles = {"source": "mcc", "destination": "areo", "class": "bulk", "size": "1 kB", "lifetime": "1 h"}
+    scenario = Scenario.model_validate(
+        {
+            "marsnet": "scenario/1",
+            "name": "files",
+            "topology": "unused.yaml",
+            "start": "2026-10-01T00:00:00Z",
+            "duration": "1 h",
+            "traffic": [
+                bundles | {"name": "file", "file": tmp_path / "a.jpg"},
+                {"name": "trace", "source": "mcc", "class": "bulk", "lifetime": "1 h", "trace": tmp_path / "day.csv"}
+                | {"destination": "areo"},
+                bundles | {"name": "plain", "every": "1 min"},
+            ],
+            "programs": [{"name": "p", "node": "mcc", "command": ["true"], "files": [tmp_path / "one.py"]}],
+            "requirements": [{"kind": "nothing_lost"}],
+        }
+    )
+    inside, files = with_files(scenario)
+    named = [inside.traffic[0].file, inside.traffic[1].trace, *inside.programs[0].files]
+    assert [str(path) for path in named] == [f"/{name}" for name in files]
+    assert list(files.values()) == [tmp_path / "a.jpg", tmp_path / "day.csv", tmp_path / "one.py"]
+    assert inside.traffic[2] == scenario.traffic[2]
 
 
 def test_histograms_of_the_kernel_are_read() -> None:
