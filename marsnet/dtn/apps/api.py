@@ -26,6 +26,7 @@ from marsnet.dtn.apps.views import accepted, forecast, neighbours, received, rep
 from marsnet.dtn.bpsec import SecurityError
 from marsnet.dtn.bpv7 import BundleError, BundleFlags, BundleId, Eid, ServiceClass
 from marsnet.dtn.node.gateway import Gateway
+from marsnet.dtn.node.identity import delivery_keys
 from marsnet.dtn.store import BundleState
 from marsnet.errors import InputError
 
@@ -232,7 +233,7 @@ class NodeApi:
         node = self._node
         endpoint = node.endpoint(request.match_info["endpoint"], receiving=True)
         bundle = request.match_info["bundle"]
-        BundleId.parse(bundle)
+        delivery_keys(bundle)
         first = await node.confirm(endpoint, bundle)
         if first is None:
             raise ApiError(404, f"no application at {endpoint} was handed {bundle}", "acknowledge what you received")

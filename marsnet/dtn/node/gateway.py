@@ -12,6 +12,7 @@ from marsnet.dtn.apps.submission import Submission, SubmissionError
 from marsnet.dtn.bpv7 import Bundle, BundleError, BundleId, Eid, Malformation, Scheme
 from marsnet.dtn.node.agent import SINK, BundleAgent
 from marsnet.dtn.node.forecast import Forecaster
+from marsnet.dtn.node.identity import delivery_keys
 from marsnet.dtn.node.network import network_of, on_epoch
 from marsnet.dtn.node.reports import ReceivedReport
 from marsnet.dtn.node.runner import NodeRunner
@@ -210,7 +211,7 @@ class Gateway:
         parcel = local.applications.find(str(endpoint), bundle)
         if parcel is None:
             try:
-                known = agent.store.delivered(BundleId.parse(bundle).key)
+                known = any(map(agent.store.delivered, delivery_keys(bundle)))
             except BundleError:
                 return None
             return False if known else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from marsnet.dtn.bpv7 import BlockType, Bundle, BundleId, CreationTimestamp, cbor
+from marsnet.dtn.bpv7 import NULL_EID, BlockType, Bundle, BundleError, BundleId, CreationTimestamp, Malformation, cbor
 from marsnet.dtn.bpv7.eid import read_eid
 
 LOCAL_COPY = b"local"
@@ -35,8 +35,8 @@ def delivery_key(bundle: Bundle) -> bytes:
 
 
 def name_of(bundle: Bundle) -> str:
-    """What the ledger calls it: its ID, for an anonymous one with a digest of what it carries."""
-    return f"{bundle.id}#{_digest(bundle).hex()}" if bundle.source.is_null else str(bundle.id)
+    """What ledger and applications call it: its ID, for an anonymous one with a digest of what it carries."""
+    return f"{bundle.id}~{_digest(bundle).hex()}" if bundle.source.is_null else str(bundle.id)
 
 
 def name_from_key(key: bytes) -> str:
@@ -53,7 +53,21 @@ def name_from_key(key: bytes) -> str:
         offset, position = cbor.read_uint(key, position)
         length, position = cbor.read_uint(key, position)
     name = str(BundleId(source, CreationTimestamp(time_ms, sequence), offset, length))
-    return f"{name}#{key[position : position + _DIGEST].hex()}" if source.is_null else name
+    return f"{name}~{key[position : position + _DIGEST].hex()}" if source.is_null else name
+
+
+def delivery_keys(name: str) -> tuple[bytes, bytes]:
+    """What the store may know a bundle by that was for this node: as a bundle, and as the copy of a group's bundle.
+
+    Raises:
+        BundleError: `name_of` did not make the name.
+    """
+    text, _, digest = name.partition("~") if name.startswith(str(NULL_EID)) else (name, "", "")
+    try:
+        key = BundleId.parse(text).key + bytes.fromhex(digest)
+    except ValueError:
+        raise BundleError(Malformation.VALUE, f"{name[:80]!r} is no bundle ID; write it as it was given") from None
+    return key, key + LOCAL_COPY
 
 
 def original(name: str) -> tuple[str, int, int | None]:

@@ -56,15 +56,20 @@ class TcpStream:
             self._next[source] += len(part)
 
 
+def write_pcap(path: Path, packets: list[bytes]) -> None:
+    """A capture file of IPv4 packets, a second apart."""
+    records = [struct.pack("<IHHIIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 101)]
+    for n, packet in enumerate(packets):
+        records += (struct.pack("<IIII", n, 0, len(packet), len(packet)), packet)
+    path.write_bytes(b"".join(records))
+
+
 def dissect(path: Path, packets: list[bytes], *fields: str) -> list[dict[str, list[str]]]:
     """tshark's values of some fields for each packet; fails on anything that tshark finds malformed."""
     tshark = shutil.which("tshark")
     if tshark is None:
         pytest.skip("tshark is not installed; to install it: apt-get install tshark")
-    records = [struct.pack("<IHHIIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 101)]
-    for n, packet in enumerate(packets):
-        records += (struct.pack("<IIII", n, 0, len(packet), len(packet)), packet)
-    path.write_bytes(b"".join(records))
+    write_pcap(path, packets)
     command = [tshark, "-2", "-r", str(path), "-T", "json"]
     for field in ("_ws.malformed", "_ws.expert.message", *fields):
         command += ["-e", field]
