@@ -87,6 +87,11 @@ class Node:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / TICK
 
+    def wakes(self) -> int:
+        """How often it has waited for something and gone on."""
+        told = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
+        return int(told.partition("voluntary_ctxt_switches:")[2].split()[0])
+
     def end(self) -> None:
         """Ask it to end, and wait."""
         self.process.send_signal(signal.SIGTERM)
@@ -239,20 +244,42 @@ def raw(size: int, seconds: float) -> float:
     return figure
 
 
-def idle(where: Path | None, seconds: float) -> tuple[float, float]:
-    """Start-up time, the best of three, and the share of a core that an idle node with a neighbour takes."""
-    starts, share = [], 0.0
-    for _ in range(3):
+@dataclass
+class Rest:
+    """What a node with a neighbour, HTTP and AAP 2.0 takes to start and to do nothing.
+
+    Attributes:
+        start_up: seconds until it is ready, the best of five.
+        start_cpu: of them on a core.
+        share: of a core while idle.
+        wakes: times it was woken meanwhile.
+    """
+
+    start_up: float
+    start_cpu: float
+    share: float
+    wakes: int
+
+
+def idle(where: Path | None, seconds: float) -> Rest:
+    """Start five nodes, and leave the last one alone."""
+    starts: list[tuple[float, float]] = []
+    for _ in range(5):
         with tempfile.TemporaryDirectory(dir=where) as name:
-            configure(Path(name) / SINK, SINK, "power", [])
-            node = Node(Path(name) / SINK, False)
-            starts.append(node.start_up)
-            if len(starts) == 3:
-                before = node.cpu()
+            folder = Path(name) / SINK
+            configure(folder, SINK, "power", [])
+            file = folder / "node.json"
+            config = json.loads(file.read_text(encoding="utf-8"))
+            config |= {"metrics": [ADDRESSES[SINK], 8090], "applications": {"aap2": {"socket": "aap2.sock"}}}
+            file.write_text(json.dumps(config), encoding="utf-8")
+            node = Node(folder, False)
+            starts.append((node.start_up, node.cpu()))
+            if len(starts) == 5:
+                cpu, wakes = node.cpu(), node.wakes()
                 time.sleep(seconds)
-                share = (node.cpu() - before) / seconds
+                cpu, wakes = node.cpu() - cpu, node.wakes() - wakes
             node.end()
-    return min(starts), share
+    return Rest(min(t for t, _ in starts), min(c for _, c in starts), cpu / seconds, wakes)
 
 
 def main() -> None:
@@ -268,8 +295,11 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="run the nodes under cProfile (slower) and print it")
     options = parser.parse_args()
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {sys.version.split()[0]}")
-    start_up, share = idle(options.folder, 5.0)
-    print(f"start-up {start_up:.2f} s, idle {100 * share:.2f} % of a core")
+    rest = idle(options.folder, 5.0)
+    print(
+        f"start-up {rest.start_up:.2f} s ({rest.start_cpu:.2f} s of a core), idle {100 * rest.share:.2f} % of a core, "
+        f"{rest.wakes} wake-ups in 5 s"
+    )
     print(
         f"{'size':>7} {'layer':6} {'store':8} {'bundles/s':>10} {'Mbit/s':>8} {'CPU source':>11} {'CPU sink':>9}"
         f" {'raw/s':>9} {'share':>6}"

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import hmac
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -20,7 +19,6 @@ from marsnet.dtn.apps.leases import Leases
 from marsnet.dtn.apps.plans import extended, plan_text, read_plan_text
 from marsnet.dtn.apps.registry import Delivery
 from marsnet.dtn.apps.routes import OCTETS, OPEN, ROUTES
-from marsnet.dtn.apps.secrets import read_secret
 from marsnet.dtn.apps.submission import Submission, SubmissionError
 from marsnet.dtn.apps.views import accepted, forecast, neighbours, received, report, status, stored
 from marsnet.dtn.bpsec import SecurityError
@@ -61,23 +59,19 @@ class NodeApi:
     def __init__(
         self,
         config: ApplicationsConfig,
-        folder: Path,
+        token: bytes | None,
         gateway: Callable[[], Gateway | None],
         metrics: Callable[[], bytes],
     ) -> None:
         """Prepare.
 
         Args:
-            config: limits and token.
-            folder: that the token's path is relative to.
+            config: its limits.
+            token: that requests must bear; None for none.
             gateway: the running node; None while it waits for its clock.
             metrics: text for Prometheus.
-
-        Raises:
-            InputError: the token's file cannot be read, or is empty.
         """
-        self._config, self._gateway, self._metrics = config, gateway, metrics
-        self._token = read_secret(folder / config.token, "token") if config.token is not None else None
+        self._config, self._token, self._gateway, self._metrics = config, token, gateway, metrics
         self._leases = Leases()
         self._sockets: set[web.WebSocketResponse] = set()
         self._document: dict[str, Any] | None = None

@@ -13,7 +13,18 @@ class SegmentError(MarsnetError):
     """The octets received are no LTP segment."""
 
 
-_SMALL = tuple(bytes((n,)) if n < 0x80 else bytes((0x80 | n >> 7, n & 0x7F)) for n in range(1 << 14))
+_LOW = bytes(range(0x80))
+
+
+def _pairs(high: int) -> list[bytes]:
+    """The 128 SDNVs of two octets that begin with the same one. Slices, as this table is made at every start."""
+    octets = bytearray((0x80 | high,)) * 0x100
+    octets[1::2] = _LOW
+    whole = bytes(octets)
+    return [whole[at : at + 2] for at in range(0, 0x100, 2)]
+
+
+_SMALL = [_LOW[n : n + 1] for n in _LOW] + [pair for high in range(1, 0x80) for pair in _pairs(high)]
 
 
 def encode_sdnv(value: int) -> bytes:

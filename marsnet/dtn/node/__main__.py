@@ -9,8 +9,12 @@ gc.disable()
 
 import argparse  # noqa: E402
 import asyncio  # noqa: E402
+import os  # noqa: E402
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
+
+# Looking for plug-ins among all that is installed, of which there are none, takes as long as ten modules.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 from marsnet.dtn.node.config import load_config  # noqa: E402
 from marsnet.dtn.node.daemon import serve  # noqa: E402

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marsnet.clock import MissionClock, parse_utc
-from marsnet.dtn.apps.figures import ApplicationFigures
+from marsnet.dtn.apps.secrets import read_secret
 from marsnet.dtn.node.agent import BundleAgent
 from marsnet.dtn.node.conditions import Conditions
 from marsnet.dtn.node.config import ClockConfig, NodeConfig
+from marsnet.dtn.node.door import Door, Serve
 from marsnet.dtn.node.gateway import Gateway
 from marsnet.dtn.node.layer import Layer
 from marsnet.dtn.node.ledger import FileLedger, delivered_since
@@ -28,8 +29,6 @@ from marsnet.dtn.store import StoreError
 from marsnet.plan.types import ContactPlan
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
     from marsnet.dtn.apps.aap2_server import Aap2Server
 
 log = logging.getLogger(__name__)
@@ -73,13 +72,13 @@ class NodeDaemon:
         self._loop.set_exception_handler(self._failed)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._ended.set)
-        web_runner = await self._serve()
+        door = self._open_door()
         clock = self._clock()
         if clock is not None:
             self._starting = True
             await self._start(clock)
         print(f"node {self._config.name} ready", flush=True)
-        gc.collect()
+        # Of some 45,000 objects 500 are garbage by now: looking for them takes as much as an hour of doing nothing.
         gc.freeze()
         # Whoever starts a node may have switched it off while all was imported.
         gc.set_threshold(*_GARBAGE)
@@ -88,8 +87,8 @@ class NodeDaemon:
             await self._ended.wait()
         finally:
             # What applications have in their hands goes back while there is a store that it can go back to.
-            if web_runner is not None:
-                await web_runner.cleanup()
+            if door is not None:
+                await door.close()
             if self._aap2 is not None:
                 await self._aap2.close()
             if self._runner is not None:
@@ -124,7 +123,7 @@ class NodeDaemon:
 
         self._aap2 = Aap2Server(wish, self._folder, gateway)
         await self._aap2.open()
-        self._metrics.registry.register(ApplicationFigures(self._config.name, self._aap2))
+        self._metrics.applications.append(self._aap2)
 
     @property
     def _kept_plan(self) -> Path:
@@ -195,19 +194,25 @@ class NodeDaemon:
         except FileNotFoundError:
             return None
 
-    async def _serve(self) -> web.AppRunner | None:
-        if self._config.metrics is None:
+    def _open_door(self) -> Door | None:
+        """Listen for HTTP. What is wrong with its configuration is told now, the rest is imported when it is used."""
+        address, wish = self._config.metrics, self._config.applications
+        if address is None:
             return None
-        # Half of what a node imports, and of the time that it takes to start.
-        from marsnet.dtn.apps.api import NodeApi  # noqa: PLC0415
-        from marsnet.dtn.node.http import serve_http  # noqa: PLC0415
+        token = None if wish.token is None else read_secret(self._folder / wish.token, "token")
 
-        api = NodeApi(self._config.applications, self._folder, lambda: self._gateway, self._metrics.exposition)
-        return await serve_http(self._config.metrics, api, self._status, self._begin, self._impose)
+        def prepare() -> Serve:
+            from marsnet.dtn.apps.api import NodeApi  # noqa: PLC0415
+            from marsnet.dtn.node.http import serve_http  # noqa: PLC0415
+
+            api = NodeApi(wish, token, lambda: self._gateway, self._metrics.exposition)
+            return lambda listener: serve_http(listener, api, self._status, self._begin, self._impose)
+
+        return Door(address, prepare, self._loop)
 
     def _status(self) -> dict[str, Any]:
         usage = self._store.usage
-        lateness = sorted(self._metrics.lateness)
+        lateness = self._metrics.lateness
         return {
             "name": self._config.name,
             "number": self._config.number,
@@ -216,10 +221,10 @@ class NodeDaemon:
             "unsent_datagrams": {} if self._transport is None else dict(self._transport.lost),
             "unknown_datagrams": 0 if self._transport is None else self._transport.unknown,
             "lateness": {
-                "deadlines": len(lateness),
-                "p50": lateness[len(lateness) // 2] if lateness else 0.0,
-                "p99": lateness[len(lateness) * 99 // 100] if lateness else 0.0,
-                "max": lateness[-1] if lateness else 0.0,
+                "deadlines": lateness.count,
+                "p50": lateness.at_most(0.5),
+                "p99": lateness.at_most(0.99),
+                "max": lateness.largest,
             },
         }
 

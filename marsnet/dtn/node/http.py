@@ -8,6 +8,7 @@ PUT  /conditions  what a fault imposes on the node, as `Conditions` says; {} end
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,8 +17,8 @@ from pydantic import ValidationError
 
 from marsnet.dtn.apps.api import NodeApi
 from marsnet.dtn.node.conditions import Conditions
-from marsnet.dtn.node.config import Address, ClockConfig
-from marsnet.errors import EnvironmentLacksError, InputError
+from marsnet.dtn.node.config import ClockConfig
+from marsnet.errors import InputError
 
 _PATIENCE = 2.0
 """Host seconds that requests under way get when the node ends."""
@@ -29,19 +30,16 @@ Impose = Callable[[Conditions], bool]
 
 
 async def serve_http(
-    address: Address, api: NodeApi, status: Callable[[], dict[str, Any]], begin: Begin, impose: Impose
+    listener: socket.socket, api: NodeApi, status: Callable[[], dict[str, Any]], begin: Begin, impose: Impose
 ) -> web.AppRunner:
     """Serve until the runner that is returned is cleaned up.
 
     Args:
-        address: to listen at.
+        listener: a socket that listens.
         api: for applications and operators.
         status: figures of the process.
         begin: starts the node on the clock that it waits for.
         impose: lets the node live under a fault's conditions.
-
-    Raises:
-        EnvironmentLacksError: the address or the port is not to be had.
     """
 
     async def get_status(request: web.Request) -> web.Response:
@@ -77,12 +75,5 @@ async def serve_http(
     )
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_PATIENCE)
     await runner.setup()
-    try:
-        await web.TCPSite(runner, *address).start()
-    except OSError as error:
-        await runner.cleanup()
-        raise EnvironmentLacksError(
-            f"cannot listen on TCP {address.host}:{address.port}: {error.strerror}",
-            fix="give other 'metrics', or end what holds it (see 'ss -ltp')",
-        ) from None
+    await web.SockSite(runner, listener).start()
     return runner
