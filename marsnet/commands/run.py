@@ -22,7 +22,7 @@ from marsnet.runs.folder import make_run_folder
 from marsnet.runs.prepare import check_times
 from marsnet.runs.verdict import classes_table, conclusion, requirements_table
 from marsnet.units import format_duration
-from marsnet.worlds.spec import EmulatedOptions, check_rate
+from marsnet.worlds.spec import DatapathKind, EmulatedOptions, LinkKind, check_rate
 
 _PLANNING = 0.05
 """Share of the progress bar that computing the plan gets."""
@@ -49,18 +49,31 @@ def run(
         str | None,
         typer.Option("--prometheus", help="Where its Prometheus listens; default: 127.0.0.1:9090, or a free port."),
     ] = None,
+    links: Annotated[
+        str, typer.Option("--links", help="What light time is made of: 'line', or the kernel's 'netem'.")
+    ] = "line",
+    datapath: Annotated[
+        str | None,
+        typer.Option("--datapath", help="Of the switches: 'kernel' or 'user'; default: the kernel's where it has one."),
+    ] = None,
     output: Annotated[Path, typer.Option("--output", help="Folder that run folders are made in.")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as one JSON object.")] = False,
 ) -> None:
     """Run a scenario; ends in a verdict and a report."""
     if world not in (None, "emulated", "virtual", "warp"):
         raise InputError(f"there is no world {world!r}", remedy="use 'emulated', 'virtual' or 'warp'")
+    if links not in ("line", "netem"):
+        raise InputError(f"there are no links on {links!r}", remedy="use 'line' or 'netem'")
+    if datapath not in (None, "kernel", "user"):
+        raise InputError(f"there is no datapath {datapath!r}", remedy="use 'kernel' or 'user'")
     chosen_settings = parse_settings(settings or [])
     loaded, topology = load_scenario(scenario, chosen_settings)
     check_times(loaded, topology, scenario, chosen_settings)
     if rate is not None:
         check_rate(rate)
     chosen = choose_world(cast("World | None", world))
+    if chosen == "virtual" and (links, datapath) != ("line", None):
+        raise InputError("the virtual world has no kernel and no switches", remedy="leave --links and --datapath out")
     console = Console(highlight=False, stderr=as_json)
     if chosen == "virtual" and world is None:
         console.print("This machine cannot run the emulated world (see 'marsnet doctor'): running the virtual one.")
@@ -76,7 +89,13 @@ def run(
             seed=seed,
             without_faults=without_faults,
             settings=chosen_settings,
-            options=EmulatedOptions(lab=lab, keep=keep, prometheus=prometheus),
+            options=EmulatedOptions(
+                lab=lab,
+                keep=keep,
+                prometheus=prometheus,
+                links=cast("LinkKind", links),
+                datapath=cast("DatapathKind | None", datapath),
+            ),
             planning=bar.planning,
             progress=bar.running,
         )

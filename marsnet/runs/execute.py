@@ -214,7 +214,7 @@ def perform(
         if world == "virtual":
             outcome = run_virtual(spec, progress)
         elif world == "warp":
-            outcome = run_warp(spec, progress)
+            outcome = run_warp(spec, progress, options)
         else:
             # Mininet need not be installed for the virtual world.
             from marsnet.worlds.emulated import run_emulated  # noqa: PLC0415

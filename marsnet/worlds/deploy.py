@@ -8,15 +8,17 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from marsnet.clock import MissionClock
 from marsnet.dtn.node.config import Address, FlowConfig, NeighbourConfig, NodeConfig
 from marsnet.errors import InputError, RunInvalidError
 from marsnet.links.client import DelayLineClient
+from marsnet.links.netem import NetemLine
 from marsnet.links.planned import line_ns
 from marsnet.model.topology import Hub, Station
 from marsnet.plan.files import write_plan
+from marsnet.worlds import netem_links
 from marsnet.worlds.channels import Channel, channels, link_config, starting
 from marsnet.worlds.director import plan_file
 from marsnet.worlds.foreign_nodes import ForeignNodes, NodeParts
@@ -38,6 +40,8 @@ STATE = "/var/lib/marsnet"
 _PATIENCE = 10
 """Host seconds that a node gets to end."""
 
+_DATAPATHS: dict[str, Literal["system", "netdev"]] = {"kernel": "system", "user": "netdev"}
+
 Say = Callable[[str], None]
 
 
@@ -50,12 +54,14 @@ class Deployment:
         clock: the mission clock of every process.
         folder: of the run.
         prometheus: host and port at which its Prometheus is reached from this machine; empty where none runs.
+        netem: holds the links where the delay line does not.
     """
 
     lab: Lab
     clock: MissionClock
     folder: Path
     prometheus: str
+    netem: NetemLine | None = None
 
     def node_folder(self, node: str) -> Path:
         """Where a node keeps its store and its ledger, on the host."""
@@ -86,7 +92,13 @@ class Deployment:
         return web.request(self.lab.namespace, url, method=method, body=body)
 
 
-def lab_of(spec: RunSpec, name: str, image: str, foreign: Mapping[str, NodeParts] | None = None) -> Lab:
+def lab_of(
+    spec: RunSpec,
+    name: str,
+    image: str,
+    foreign: Mapping[str, NodeParts] | None = None,
+    options: EmulatedOptions | None = None,
+) -> Lab:
     """The lab that a run needs, not built yet.
 
     Args:
@@ -94,7 +106,9 @@ def lab_of(spec: RunSpec, name: str, image: str, foreign: Mapping[str, NodeParts
         name: of the lab.
         image: of our nodes.
         foreign: what the nodes that run somebody else's daemon have of their own.
+        options: how it is set up.
     """
+    options = options or EmulatedOptions()
     nodes = []
     for title, node in spec.topology.nodes.items():
         folder = spec.folder / "nodes" / title
@@ -123,7 +137,15 @@ def lab_of(spec: RunSpec, name: str, image: str, foreign: Mapping[str, NodeParts
         LinkSpec(link.title, *link.between, mtu=link.mtu, config=link_config(link, spec.seed, spec.rate))
         for link in spec.topology.links
     ]
-    return Lab(name, nodes, links, run_dir=spec.folder, run=spec.folder.name)
+    return Lab(
+        name,
+        nodes,
+        links,
+        run_dir=spec.folder,
+        run=spec.folder.name,
+        delay_line=options.links == "line",
+        datapath=_DATAPATHS.get(options.datapath or ""),
+    )
 
 
 def deploy(spec: RunSpec, name: str, say: Say, options: EmulatedOptions, *, reports: bool = False) -> Deployment:
@@ -143,13 +165,15 @@ def deploy(spec: RunSpec, name: str, say: Say, options: EmulatedOptions, *, repo
         EnvironmentLacksError: the machine lacks something.
         InputError: a lab of that name is up already, or the address is not to be had.
     """
+    if options.links == "netem":
+        netem_links.constants(spec, MissionClock(spec.plan.epoch, spec.rate, 0.0))
     foreign = ForeignNodes.of(spec)
     say("images")
     images = {
         template.name: ensure_foreign_image(template.folder, template.manifest.image, progress=say)
         for template in foreign.found.values()
     }
-    lab = lab_of(spec, name, options.image or ensure_node_image(progress=say), foreign.parts(images))
+    lab = lab_of(spec, name, options.image or ensure_node_image(progress=say), foreign.parts(images), options)
     configs = _write_configs(spec, lab, foreign, reports=reports)
     if not lab.up(say):
         raise InputError(f"lab {name!r} is up already", remedy=f"take it down first: marsnet down {name}")
@@ -248,6 +272,13 @@ def _load(client: DelayLineClient, channel: Channel, ends: tuple[str, str]) -> N
     client.receiver_down(channel.link, direction, channel.deaf)
 
 
+def _netem(lab: Lab) -> NetemLine:
+    line = NetemLine()
+    for title, ((_, a), (_, b)) in lab.ends().items():
+        line.add_link(title, a, b)
+    return line
+
+
 def _forward(lab: Lab, listen: str | None) -> str:
     inside = f"127.0.0.1:{lab_spec.PROMETHEUS_PORT}"
     try:
@@ -289,15 +320,19 @@ def _start(
         say(f"prometheus at http://{prometheus}")
     say("nodes")
     in_parallel(lambda name: _await_ready(lab, name), ours)
+    netem = _netem(lab) if options.links == "netem" else None
     lead = LEAD
     while True:
         began = time.monotonic()
         origin = began + lead if options.origin is None else options.origin
         clock = MissionClock(spec.plan.epoch, spec.rate, origin)
         say("links")
-        for channel in channels(spec, clock):
-            link = lab.links[channel.link]
-            _load(lab.client, channel, (link.a, link.b))
+        if netem is not None:
+            netem_links.load(netem, lab.links, netem_links.constants(spec, clock))
+        else:
+            for channel in channels(spec, clock):
+                link = lab.links[channel.link]
+                _load(lab.client, channel, (link.a, link.b))
         say("controllers")
         lab.start_controllers(spec.folder / "plan.json", clock)
         if foreign.found:
@@ -312,7 +347,7 @@ def _start(
             lab.stop_controller(segment)
         foreign.stop(lab)
         lead = 2 * (time.monotonic() - began)
-    deployment = Deployment(lab, clock, spec.folder, prometheus)
+    deployment = Deployment(lab, clock, spec.folder, prometheus, netem)
     body = json.dumps(asdict(clock)).encode()
     in_parallel(lambda node: deployment.node_request(node, "/clock", method="PUT", body=body), ours)
     if clock.now() > 0:

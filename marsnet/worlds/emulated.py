@@ -16,6 +16,7 @@ from marsnet.dtn.node.ledger import read_ledgers
 from marsnet.dtn.store import BundleState, BundleStore, StoreError
 from marsnet.links.fidelity import percentile
 from marsnet.units import format_duration
+from marsnet.worlds import netem_links
 from marsnet.worlds.deploy import Deployment, deploy, frames_of
 from marsnet.worlds.director import Director
 from marsnet.worlds.lab.switches import socket_drops
@@ -188,6 +189,8 @@ def _links(deployment: Deployment) -> tuple[list[Frames], dict[str, float], list
     its latest one.
     """
     lab = deployment.lab
+    if deployment.netem is not None:
+        return netem_links.frames(lab.ends()), {}, []
     stats = lab.client.stats()
     directions = [
         (f"{title} {name}", figures)

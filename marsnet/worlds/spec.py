@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from marsnet.clock import parse_utc
 from marsnet.dtn.node.ledger import Record
@@ -207,6 +208,10 @@ class Outcome:
     programs: tuple[ProgramEnd, ...] = ()
 
 
+LinkKind = Literal["line", "netem"]
+DatapathKind = Literal["kernel", "user"]
+
+
 @dataclass(frozen=True, slots=True)
 class EmulatedOptions:
     """How the emulated world is set up.
@@ -219,6 +224,8 @@ class EmulatedOptions:
         image: of the bundle nodes; built from this source tree when None.
         origin: CLOCK_MONOTONIC, seconds, at mission time 0; as soon as everything is up when None.
         asleep: entered while the mission runs and no container is to be started, stopped or asked.
+        links: what light time is made of: the delay line, or the kernel's netem, which knows no schedule.
+        datapath: of the switches: the kernel's or Open vSwitch's own; the kernel's where it has one when None.
         packages: folder of the Python packages that the scenario's programs need; made when None.
     """
 
@@ -229,6 +236,8 @@ class EmulatedOptions:
     image: str | None = None
     origin: float | None = None
     asleep: Callable[[], AbstractContextManager[object]] = nullcontext
+    links: LinkKind = "line"
+    datapath: DatapathKind | None = None
     packages: Path | None = None
 
 

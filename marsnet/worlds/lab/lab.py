@@ -19,6 +19,7 @@ from marsnet.worlds.lab.control import ControllerProgram, Controllers
 from marsnet.worlds.lab.prometheus import Target
 from marsnet.worlds.lab.spec import LinkSpec, NodeSpec, Segment
 from marsnet.worlds.lab.state import LabState
+from marsnet.worlds.lab.switches import Datapath
 
 Progress = Callable[[str], None]
 """Is told, before each step of building, what comes next."""
@@ -38,6 +39,7 @@ class Lab:
         run_dir: directory for logs, settings and measurements.
         run: name of the run, as a label of the containers.
         delay_line: whether links obey a delay line; without, they are plain and immediate.
+        datapath: of the switches; what the kernel has when None.
         controllers: what runs as controller; None for the plan-forwarding application on os-ken.
 
     Raises:
@@ -53,6 +55,7 @@ class Lab:
         run_dir: Path,
         run: str = "",
         delay_line: bool = True,
+        datapath: Datapath | None = None,
         controllers: ControllerProgram | None = None,
     ) -> None:
         self.name = spec.check_lab_name(name)
@@ -60,6 +63,7 @@ class Lab:
         self.nodes = {node.name: node for node in nodes}
         self.links = {link.name: link for link in links}
         self.run_dir, self.run, self.delay_line = run_dir.resolve(), run, delay_line
+        self.datapath = datapath
         self.network: Any = None
         self.containers = Containers(name, run)
         self.controllers = Controllers(self, controllers or ControllerProgram())
@@ -161,7 +165,7 @@ class Lab:
         progress("switches")
         switches.start_daemons(self.runtime)
         delay_line = delayline.start(self.runtime, self.run_dir) if self.delay_line else None
-        datapath = switches.detect_datapath()
+        datapath = switches.chosen_datapath(self.datapath)
         progress("links")
         self.network = network.build(
             nodes,
@@ -200,6 +204,12 @@ class Lab:
             },
             services=services_up,
         )
+
+    def ends(self) -> dict[str, tuple[tuple[str, str], tuple[str, str]]]:
+        """Link name to its two ends, each a node and the interface of its switch."""
+        groups = spec.ports_of(list(self.nodes.values()), list(self.links.values())).values()
+        at = {(port.node, port.link): (port.node, port.interface) for group in groups for port in group}
+        return {name: (at[link.a, name], at[link.b, name]) for name, link in self.links.items()}
 
     def enter(self) -> None:
         """Move the calling thread into the lab's namespace; `leave` brings it back."""

@@ -41,6 +41,23 @@ def detect_datapath() -> Datapath:
     return "system" if done.returncode == 0 else "netdev"
 
 
+def chosen_datapath(wanted: Datapath | None) -> Datapath:
+    """The wanted datapath, or the kernel's where it has one.
+
+    Raises:
+        EnvironmentLacksError: the kernel's is wanted, and it has none.
+    """
+    if wanted == "netdev":
+        return wanted
+    found = detect_datapath()
+    if wanted == "system" and found != wanted:
+        raise EnvironmentLacksError(
+            "this kernel has no Open vSwitch datapath",
+            fix="modprobe openvswitch, or run with '--datapath user' or '--world warp'",
+        )
+    return found
+
+
 def environment(runtime: Path) -> dict[str, str]:
     """Environment in which Open vSwitch's tools speak to the lab's own daemons."""
     return {**os.environ, **{f"OVS_{kind}DIR": str(runtime) for kind in ("RUN", "DB", "LOG")}}

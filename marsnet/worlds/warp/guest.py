@@ -19,6 +19,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -113,7 +114,7 @@ def prepare_store(channel: Channel, folder: Path) -> None:
     channel.send("store.tar", _packed(Path("/var/lib/docker"), "var/lib/docker"))
 
 
-def run_mission(channel: Channel, folder: Path) -> None:
+def run_mission(channel: Channel, folder: Path, order: dict[str, Any]) -> None:
     """Run the scenario as the emulated world does, and send out what it observed and left."""
     from marsnet.worlds.emulated import run_emulated  # noqa: PLC0415
     from marsnet.worlds.warp.wakers import Wakers  # noqa: PLC0415
@@ -129,6 +130,8 @@ def run_mission(channel: Channel, folder: Path) -> None:
         metrics=False,
         asleep=platform.asleep,
         packages=Path("/", PACKAGES),
+        links=order["links"],
+        datapath=order["datapath"],
     )
     wakers = Wakers()
 
@@ -160,7 +163,7 @@ def main() -> int:
         if order["action"] == "prepare":
             prepare_store(channel, folder)
         else:
-            run_mission(channel, folder)
+            run_mission(channel, folder, order)
     except BaseException as error:
         channel.say(error=f"{type(error).__name__}: {error}", trace=traceback.format_exc())
         channel.say(end=True)

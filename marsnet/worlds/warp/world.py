@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from marsnet.errors import RunInvalidError
 from marsnet.model.scenario import Scenario
 from marsnet.worlds.software import python_packages
-from marsnet.worlds.spec import Outcome, Progress, RunSpec
+from marsnet.worlds.spec import EmulatedOptions, Outcome, Progress, RunSpec
 from marsnet.worlds.warp import recipe
 from marsnet.worlds.warp.archives import Content, concatenate, to_initramfs, unpack, write_tar
 from marsnet.worlds.warp.guest import PACKAGES
@@ -31,8 +31,13 @@ _SYSTEM_MEMORY = 2 << 30
 _NODE_MEMORY = 128 << 20
 
 
-def run_warp(spec: RunSpec, progress: Progress | None = None) -> Outcome:
+def run_warp(spec: RunSpec, progress: Progress | None = None, options: EmulatedOptions | None = None) -> Outcome:
     """Run a scenario in a guest whose clock jumps when it idles, at rate 1.
+
+    Args:
+        spec: the run.
+        progress: told the mission time reached.
+        options: how the emulated world inside is set up; only links and datapath count.
 
     Raises:
         EnvironmentLacksError: QEMU, a package or memory is missing.
@@ -58,7 +63,8 @@ def run_warp(spec: RunSpec, progress: Progress | None = None) -> Outcome:
         program = folder / "program.tar"
         recipe.program_layer(program)
         recipe.node_image(folder / "image.tar", made, program, whole=False)
-        order = {"action": "run"}
+        wanted = options or EmulatedOptions()
+        order = {"action": "run", "links": wanted.links, "datapath": wanted.datapath}
         mission = folder / "mission.tar"
         write_tar(
             mission,
