@@ -6,14 +6,14 @@ import signal
 import sys
 
 import typer
-from rich.console import Console
 
 from marsnet import __version__
-from marsnet.commands import campaign, compare, doctor, lab, node, plan, run, sky, talk, validate, warp
+from marsnet.commands.catalogue import LoadingGroup, enlist
 from marsnet.errors import MarsnetError
 
 app = typer.Typer(
     name="marsnet",
+    cls=LoadingGroup,
     help="Rehearse the Mars network before it flies.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -34,25 +34,7 @@ def _options(
     """Options of every command."""
 
 
-app.command("validate")(validate.validate)
-app.command("run")(run.run)
-app.command("report")(run.report)
-app.command("compare")(compare.compare)
-app.command("campaign")(campaign.campaign)
-app.command("up")(lab.up)
-app.command("down")(lab.down)
-app.command("inspect")(lab.inspect)
-app.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(lab.execute)
-app.command("link")(lab.link)
-app.command("doctor")(doctor.doctor)
-app.command("node")(node.node)
-app.command("ping")(talk.ping_command)
-app.command("trace")(talk.trace_command)
-app.command("send")(talk.send_command)
-app.command("recv")(talk.recv_command)
-app.command("plan")(plan.plan)
-app.add_typer(sky.app, name="sky")
-app.add_typer(warp.app, name="warp")
+enlist(app)
 
 
 def main() -> None:
@@ -60,6 +42,8 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except MarsnetError as error:
+        from rich.console import Console  # noqa: PLC0415
+
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"marsnet: {error}", markup=False, style="red")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
