@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import pickle
 import shutil
 import subprocess
 import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 from marsnet.errors import EnvironmentLacksError
 
@@ -71,6 +73,31 @@ def _plain(member: tarfile.TarInfo, mode: int) -> tarfile.TarInfo:
     member.uid = member.gid = 0
     member.uname = member.gname = "root"
     return member
+
+
+_PythonPickler: Any = pickle._Pickler  # type: ignore[attr-defined]
+
+
+class _Pickler(_PythonPickler):  # type: ignore[misc]
+    """Sets come in an order of their own, where Python's is that of this process's hashes."""
+
+    dispatch: ClassVar[dict[type, Any]] = dict(_PythonPickler.dispatch)
+
+    def save_set(self, found: set[Any]) -> None:
+        self.save_reduce(set, (sorted(found, key=repr),), obj=found)
+
+    def save_frozenset(self, found: frozenset[Any]) -> None:
+        self.save_reduce(frozenset, (sorted(found, key=repr),), obj=found)
+
+    dispatch[set] = save_set
+    dispatch[frozenset] = save_frozenset
+
+
+def pickled(value: object) -> bytes:
+    """A pickle that is the same whenever its content is, in whatever process."""
+    target = io.BytesIO()
+    _Pickler(target, protocol=5).dump(value)
+    return target.getvalue()
 
 
 def unpack(archive: Path, target: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import shutil
 import tempfile
 import time
@@ -18,7 +17,7 @@ from marsnet.model.scenario import Scenario
 from marsnet.worlds.software import python_packages
 from marsnet.worlds.spec import EmulatedOptions, Outcome, Progress, RunSpec
 from marsnet.worlds.warp import recipe
-from marsnet.worlds.warp.archives import Content, concatenate, to_initramfs, unpack, write_tar
+from marsnet.worlds.warp.archives import Content, concatenate, pickled, to_initramfs, unpack, write_tar
 from marsnet.worlds.warp.guest import PACKAGES
 from marsnet.worlds.warp.machine import Guest, Order, start_of_clock
 from marsnet.worlds.warp.recipe import Parts, Say
@@ -70,7 +69,7 @@ def run_warp(spec: RunSpec, progress: Progress | None = None, options: EmulatedO
             mission,
             {
                 "mission/order.json": json.dumps(order).encode(),
-                "mission/spec.pickle": pickle.dumps(inside),
+                "mission/spec.pickle": pickled(inside),
                 "mission/run/plan.json": (spec.folder / "plan.json").read_bytes(),
                 "mission/image.tar": folder / "image.tar",
                 **files,

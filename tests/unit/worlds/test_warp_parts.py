@@ -6,9 +6,11 @@ import hashlib
 import io
 import json
 import os
+import pickle
 import shutil
 import stat
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from marsnet.commands.warp import top
 from marsnet.errors import EnvironmentLacksError, InputError, RunInvalidError
 from marsnet.model.scenario import Scenario
 from marsnet.worlds.warp import machine
-from marsnet.worlds.warp.archives import concatenate, to_initramfs, unpack, write_image, write_tar
+from marsnet.worlds.warp.archives import concatenate, pickled, to_initramfs, unpack, write_image, write_tar
 from marsnet.worlds.warp.machine import Guest, Order, start_of_clock
 from marsnet.worlds.warp.wakers import _LINE
 from marsnet.worlds.warp.world import with_files
@@ -191,6 +193,30 @@ def test_files_of_a_scenario_are_brought_along(tmp_path: Path) -> None:
     assert [str(path) for path in named] == [f"/{name}" for name in files]
     assert list(files.values()) == [tmp_path / "a.jpg", tmp_path / "day.csv", tmp_path / "one.py"]
     assert inside.traffic[2] == scenario.traffic[2]
+
+
+def test_a_pickle_does_not_depend_on_the_process() -> None:
+    code = (
+        "import hashlib, sys; from marsnet.model.scenario import Scenario; "
+        "from marsnet.worlds.warp.archives import pickled; "
+        "made = Scenario.model_validate({'marsnet': 'scenario/1', 'name': 'x', 'topology': 'y', "
+        "'start': '2026-10-01T00:00:00Z', 'duration': '1 h', "
+        "'programs': [{'name': 'p', 'node': 'n', 'command': ['true']}]}); "
+        "print(hashlib.sha256(pickled((made, frozenset(('a', 'b', 'c'))))).hexdigest())"
+    )
+    hashes = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in "12"
+    }
+    assert len(hashes) == 1
+    value = {"a": {1, 2}, "b": (frozenset("xyz"), [1.5, "s"])}
+    assert pickle.loads(pickled(value)) == value  # noqa: S301 - made above
 
 
 def test_histograms_of_the_kernel_are_read() -> None:
