@@ -133,9 +133,7 @@ class FragmentsConfig(Settings):
 
     Attributes:
         proactive: cut bundles that no contact takes whole into fragments that contacts take.
-        reactive: after a broken transfer send only what the neighbour has not acknowledged. It takes the neighbour's
-            word that it keeps what it acknowledged: only where the neighbours do, as marsnet's nodes do unless they
-            are killed in that instant.
+        reactive: keep the beginning of a transfer that broke, and send only the rest to a neighbour that does so too.
         smallest: payload bytes of the smallest fragment that is cut.
         bytes: payload bytes of fragments that wait here for the others, in the store.
         bundles: bundles under reassembly at a time.

@@ -334,14 +334,14 @@ class BundleAgent:
             case Taken(tags=tags):
                 for leg in _legs(tags):
                     self._taken(leg, now)
-            case Interrupted(peer=peer, octets=octets):
-                self.arrivals.interrupted(octets, peer, now)
+            case Interrupted(peer=peer, octets=octets, rest=rest):
+                self.arrivals.interrupted(octets, peer, now, rest)
             case Returned(tags=tags, reason=reason, refused=refused, kept=kept):
                 self.metrics.returned[reason] += 1
                 for leg in _legs(tags):
                     forwarder.on_returned(leg, now, refused=refused)
-                    if not self.keeper.fragmenter.rest(leg, kept, now):
-                        self._goes_on(leg, now)
+                    self.keeper.fragmenter.broke_off(leg, kept)
+                    self._goes_on(leg, now)
             case PeerUp(peer=peer, layer=layer):
                 if forwarder.contacts.planned_rate(peer, now):
                     forwarder.heard(peer, now)
@@ -361,6 +361,9 @@ class BundleAgent:
                     while position < len(data):
                         start = position
                         bundle, position = decode_from(data, position)
+                        if event.rest is not None and not self.arrivals.goes_on(bundle, event.rest):
+                            event.layer.demand_whole(event.receipt, now)
+                            return
                         self.arrivals.receive(bundle, bytes(data[start:position]), event.peer, now)
                 except BundleError:
                     self.arrivals.malformed(bytes(data[start:]), event.peer, now)
@@ -413,6 +416,7 @@ class BundleAgent:
 
     def _lost(self, held: Held) -> None:
         self.keeper.forget(held)
+        self.arrivals.forget(held.bundle)
         self.local.lost(held)
 
     def _commit(self, now: float) -> bool:

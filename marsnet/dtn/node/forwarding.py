@@ -430,11 +430,17 @@ class Forwarder:
         return filled
 
     def _send(self, leg: Leg, layer: Layer, now: float) -> bool:
+        kept = leg.held.kept
+        if kept is not None and (kept.neighbour != leg.neighbour or not layer.resumes(leg.neighbour)):
+            leg.held.kept = None
         octets = self._fetch(leg, now)
         if octets is None:
             return True
         held, name = leg.held, leg.neighbour
         self._unsent[name] += held.size
         self._flying[name][leg] = None
-        leg.handle = layer.send(name, octets, now, tag=leg, service_class=held.priority)
+        if leg.begins:
+            leg.handle = layer.send_rest(name, octets, now, tag=leg, service_class=held.priority, base=leg.base)
+        else:
+            leg.handle = layer.send(name, octets, now, tag=leg, service_class=held.priority)
         return True

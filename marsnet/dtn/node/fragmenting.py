@@ -14,7 +14,7 @@ from marsnet.dtn.bpv7 import Bundle, BundleError, decode, encode, fragment_at
 from marsnet.dtn.node.config import NodeConfig
 from marsnet.dtn.node.forwarding import LEAVING
 from marsnet.dtn.node.ledger import Record, Step
-from marsnet.dtn.node.queues import Held, Leg
+from marsnet.dtn.node.queues import Held, Kept, Leg
 from marsnet.dtn.node.reasons import DropReason
 from marsnet.dtn.node.reassembly import Offer
 from marsnet.dtn.store import BundleState, StorageFullError, StoreError
@@ -120,21 +120,23 @@ class Fragmenter:
         self.made["proactive"] += 2
         return self._replace(held, [fragment_at(bundle, 0, first), fragment_at(bundle, first, whole - first)], now)
 
-    def rest(self, leg: Leg, acknowledged: int, now: float) -> bool:
-        """A neighbour keeps so many octets of what was sent: go on with the others; False when it has to go whole."""
+    def broke_off(self, leg: Leg, acknowledged: int | None) -> None:
+        """A transfer ended early; note what the neighbour keeps, so that only the rest goes there.
+
+        The bundle stays whole here until the neighbour has all of it: it can go another way, or whole after a restart.
+
+        Args:
+            leg: that came back.
+            acknowledged: octets of what was sent, headers included; None when the neighbour has kept nothing at all.
+        """
         held = leg.held
+        if acknowledged is None:
+            held.kept = None
+            return
         done = acknowledged - leg.payload_at
-        if not self._config.fragments.reactive or done <= 0 or held.members or held.legs or held.taken:
-            return False
-        bundle = self._keeper.load(held, now)
-        if bundle is None:
-            return True
-        if bundle.must_not_fragment:
-            return False
-        whole = len(bundle.payload)
-        offset = min(done, whole - 1)
-        self.made["reactive"] += 1
-        return self._replace(held, [fragment_at(bundle, offset, whole - offset)], now)
+        if self._config.fragments.reactive and done > 0 and not (held.members or held.legs or held.taken):
+            self.made["reactive"] += 1
+            held.kept = Kept(leg.neighbour, leg.begins + done)
 
     def _replace(self, held: Held, parts: list[Bundle], now: float) -> bool:
         """Put fragments in a bundle's place."""

@@ -133,8 +133,13 @@ class Keeper:
                 record = Record(now, self._config.name, Step.COPIED, held.bundle, {"peer": self._config.name})
             self.custody.begin(record, held, fresh=True)
         for held in helds:
-            if bundle.is_fragment and held.destination == self._config.name:
+            if held.destination != self._config.name:
+                continue
+            if bundle.is_fragment:
                 self.fragmenter.collect(held.key, bundle, peer, now)
+            else:
+                # It comes whole after all: what came of it before is of no use when this is durable.
+                held.replaces = self.reassembly.parts(bundle.id)
         return helds[0]
 
     def insert(self, bundle: Bundle, octets: bytes, peer: str | None, now: float) -> list[Held]:

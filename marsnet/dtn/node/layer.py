@@ -23,12 +23,15 @@ class Received:
         peer: name of the node that sent them; None where the layer does not know.
         parts: octets of one bundle, or of several one after another, each.
         receipt: for `confirm` and `refuse`; None where the layer has no acknowledgement.
+        rest: of a fragment that is of use only with what an earlier transfer broke off after: the offset of that
+            beginning in the whole payload. Answer it with `demand_whole` where the beginning is not kept.
     """
 
     layer: Layer
     peer: str | None
     parts: tuple[bytes, ...]
     receipt: Hashable = None
+    rest: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +64,14 @@ class Returned:
         tags: as given to `send`.
         reason: in words, for counters.
         refused: whether the neighbour declined this bundle: another one may still pass.
-        kept: octets from the beginning that it has acknowledged all the same.
+        kept: octets from the beginning of what was sent that it has acknowledged all the same; None when it has not
+            kept what was left out either.
     """
 
     tags: tuple[object, ...]
     reason: str
     refused: bool = False
-    kept: int = 0
+    kept: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +81,12 @@ class Interrupted:
     Attributes:
         peer: name of the node that sent it; None where the layer does not know.
         octets: the beginning of a bundle.
+        rest: as in `Received`.
     """
 
     peer: str | None
     octets: bytes
+    rest: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +196,22 @@ class Layer:
 
     def refuse(self, receipt: Hashable, now: float) -> None:
         """What was received cannot be kept."""
+
+    def resumes(self, neighbour: str) -> bool:
+        """Whether the neighbour keeps the beginning of a broken transfer, so that `send_rest` can go on there."""
+        return False
+
+    def send_rest(
+        self, neighbour: str, octets: bytes, now: float, *, tag: object, service_class: ServiceClass, base: int
+    ) -> Hashable:
+        """Hand over a fragment that the neighbour has the beginning to, from `base` on in the whole payload, as `send`.
+
+        `Returned` tells when it has not.
+        """
+        raise NotImplementedError
+
+    def demand_whole(self, receipt: Hashable, now: float) -> None:
+        """What was received is the rest of something whose beginning is not kept: ask for all of it."""
 
     def ready(self, neighbour: str) -> bool:
         """Whether bundles can be handed over now, as far as the layer knows."""

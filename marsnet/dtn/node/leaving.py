@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from marsnet.dtn.bpv7 import BlockFlags, BlockType, BundleError, cbor, encode
+from marsnet.dtn.bpv7 import BlockFlags, BlockType, BundleError, cbor, encode, fragment_at
 from marsnet.dtn.node.groups import addressed
 from marsnet.dtn.node.keeping import Keeper
 from marsnet.dtn.node.queues import Leg
@@ -34,6 +34,10 @@ class Departures:
         if hops is not None and hops.hops >= hops.limit:
             self._keeper.discard(held.key, DropReason.HOP_LIMIT, now)
             return None
+        if held.kept is not None and not bundle.must_not_fragment:
+            leg.base = bundle.fragment_offset or 0
+            leg.begins = min(held.kept.octets, len(bundle.payload) - 1)
+            bundle = fragment_at(bundle, leg.begins, len(bundle.payload) - leg.begins)
         age = self._keeper.lifetimes.age(bundle, held.since, now)
         onward = bundle.forwarded(self._keeper.endpoints.admin, age)
         copies = onward.block(BlockType.COPIES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from marsnet.dtn.bpv7 import ServiceClass
 from marsnet.dtn.node.reports import Subject
@@ -14,6 +15,18 @@ _MOST_URGENT_FIRST = tuple(ServiceClass)
 _LEAST_URGENT_FIRST = _MOST_URGENT_FIRST[::-1]
 STARVATION_BOUND = 32
 """So many bundles of more urgent classes may leave while a less urgent one waits; then one of that class leaves."""
+
+
+class Kept(NamedTuple):
+    """What a neighbour keeps of a bundle since a transfer broke off.
+
+    Attributes:
+        neighbour: its name.
+        octets: of the payload, from its beginning.
+    """
+
+    neighbour: str
+    octets: int
 
 
 @dataclass(slots=True, eq=False)
@@ -39,6 +52,7 @@ class Held:
         legs: its ways to neighbours; several when it is copied.
         taken: neighbours that have a copy, while this node keeps its own.
         refused: neighbours that declined it lately.
+        kept: what a neighbour has of it already.
     """
 
     key: int
@@ -59,6 +73,7 @@ class Held:
     legs: list[Leg] = field(default_factory=list)
     taken: frozenset[str] = frozenset()
     refused: frozenset[str] = frozenset()
+    kept: Kept | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -72,6 +87,8 @@ class Leg:
         copies: how many of the bundle's copies it stands for; the neighbour may make as many of its own.
         serves: for a group's bundle, the nodes that the neighbour is to reach.
         payload_at: position of the payload's first octet in what was handed to the layer.
+        begins: octets of the payload that were left out before, because the neighbour keeps them.
+        base: offset of the bundle's payload in that of the whole, which it may be a fragment of.
         queued: whether it waits in the neighbour's queue.
         handle: of the convergence layer that carries it; None before.
         sent: whether all of it has left.
@@ -85,6 +102,8 @@ class Leg:
     copies: int = 1
     serves: set[str] = field(default_factory=set)
     payload_at: int = 0
+    begins: int = 0
+    base: int = 0
     queued: bool = False
     handle: Hashable = None
     sent: bool = False

@@ -90,6 +90,11 @@ class Reassembly:
         self.fragments += 1
         return tuple(partial.parts) if covers(partial.parts.values(), 0, total) else None
 
+    def parts(self, whole: BundleId) -> tuple[int, ...]:
+        """The keys of the fragments of a bundle that wait for others."""
+        partial = self._partial.get(whole)
+        return () if partial is None else tuple(partial.parts)
+
     def remove(self, key: int) -> None:
         """A fragment has left the store. Without effect when it did not wait."""
         whole = self._of.pop(key, None)

@@ -90,6 +90,7 @@ class TcpclLayer(ConnectingLayer[_Peer]):
         known: Mapping[str, str] | None = None,
         listen: Address | None = None,
         tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
+        resume: bool = False,
     ) -> None:
         """Prepare.
 
@@ -101,6 +102,7 @@ class TcpclLayer(ConnectingLayer[_Peer]):
             known: names of nodes by node id, of those that may come by too.
             listen: where to accept connections; None for nowhere.
             tls: contexts of the end that connects and of the one that accepts, when the options have certificates.
+            resume: whether the node keeps the beginnings of broken transfers.
         """
         super().__init__(clock, listen)
         self._options, self._tls = options, tls
@@ -117,6 +119,7 @@ class TcpclLayer(ConnectingLayer[_Peer]):
             ack_timeout=options.ack_timeout * rate,
             tls=policy,
             require_peer_id=policy is TlsPolicy.REQUIRE,
+            resume=resume,
         )
         self._peers = {name: self._peer(name, peer.node_id, peer.address) for name, peer in peers.items()}
         self._names = {peer.node_id: name for name, peer in peers.items()}
@@ -132,11 +135,22 @@ class TcpclLayer(ConnectingLayer[_Peer]):
 
     def send(self, neighbour: str, octets: bytes, now: float, *, tag: object, service_class: ServiceClass) -> Hashable:
         """Queue a bundle in the newest session."""
+        return self._send(neighbour, octets, tag, service_class)
+
+    def send_rest(
+        self, neighbour: str, octets: bytes, now: float, *, tag: object, service_class: ServiceClass, base: int
+    ) -> Hashable:
+        """Likewise, for a neighbour that `resumes`."""
+        return self._send(neighbour, octets, tag, service_class, base)
+
+    def _send(
+        self, neighbour: str, octets: bytes, tag: object, service_class: ServiceClass, rest: int | None = None
+    ) -> Hashable:
         session = self._peers[neighbour].usable()
         if session is None:
             self._events.append(Returned((tag,), "no session"))
             return None
-        return _Handle(session, session.send(octets, tag=tag, priority=3 - int(service_class)), tag)
+        return _Handle(session, session.send(octets, tag=tag, priority=3 - int(service_class), rest=rest), tag)
 
     def cancel(self, handle: Hashable, now: float) -> None:
         """Take back a bundle whose transfer has not begun. One that is under way is finished (RFC 9174 5.2)."""
@@ -152,6 +166,17 @@ class TcpclLayer(ConnectingLayer[_Peer]):
         """Refuse the bundle for lack of room."""
         if isinstance(receipt, _Receipt):
             receipt.session.refuse(receipt.transfer, RefuseReason.NO_RESOURCES)
+
+    def demand_whole(self, receipt: Hashable, now: float) -> None:
+        """Refuse it as RFC 9174 section 5.2.4 has it for what must be retransmitted in its entirety."""
+        if isinstance(receipt, _Receipt):
+            receipt.session.refuse(receipt.transfer, RefuseReason.RETRANSMIT)
+
+    def resumes(self, neighbour: str) -> bool:
+        """Whether the newest session agreed on it."""
+        peer = self._peers.get(neighbour)
+        session = None if peer is None else peer.usable()
+        return session is not None and session.engine.resumes
 
     def ready(self, neighbour: str) -> bool:
         """Whether there is a session."""
@@ -259,15 +284,21 @@ class TcpclLayer(ConnectingLayer[_Peer]):
                 self._on_ended(session, event, peer, dialled)
             case TransferReceived() if peer is not None:
                 receipt = _Receipt(session, event.transfer)
-                self._events.append(Received(self, peer.name, (event.data,), receipt))
+                self._events.append(Received(self, peer.name, (event.data,), receipt, event.rest))
             case TransferInterrupted():
                 self.drops["interrupted transfer"] += 1
-                self._events.append(Interrupted(None if peer is None else peer.name, event.data))
+                self._events.append(Interrupted(None if peer is None else peer.name, event.data, event.rest))
             case TransferAcknowledged():
                 self._events += (Sent((event.tag,)), Taken((event.tag,)))
             case TransferRefused():
-                declined = event.reason != RefuseReason.SESSION_TERMINATING
-                self._events.append(Returned((event.tag,), f"refused, reason {int(event.reason)}", refused=declined))
+                whole = event.rest is not None and event.reason in (
+                    RefuseReason.RETRANSMIT,
+                    RefuseReason.EXTENSION_FAILURE,
+                )
+                declined = event.reason != RefuseReason.SESSION_TERMINATING and not whole
+                kept = None if whole else 0
+                reason = f"refused, reason {int(event.reason)}"
+                self._events.append(Returned((event.tag,), reason, refused=declined, kept=kept))
             case TransferFailed():
                 reason = "too large" if event.too_large else "session ended"
                 kept = 0 if event.too_large else event.acknowledged

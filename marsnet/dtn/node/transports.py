@@ -60,7 +60,8 @@ def connected_layers(
         known = {str(Eid.ipn(number, 0)): name for name, number in numbers.items()}
         tls = contexts(config.tcpcl, folder)
         listen = config.listen.get("tcpcl")
-        made.append(TcpclLayer(str(config.node_id), config.tcpcl, peers, clock, known=known, listen=listen, tls=tls))
+        node_id, resume = str(config.node_id), config.fragments.reactive
+        made.append(TcpclLayer(node_id, config.tcpcl, peers, clock, known=known, listen=listen, tls=tls, resume=resume))
     if "udpcl" in names:
         from marsnet.dtn.node.udp_layer import UdpclLayer  # noqa: PLC0415
 

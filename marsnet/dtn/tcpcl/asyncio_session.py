@@ -76,9 +76,9 @@ class TcpclSession(asyncio.Protocol):
         """Address of the other end, None before the connection."""
         return None if self._transport is None else self._transport.get_extra_info("peername")
 
-    def send(self, data: bytes | memoryview, *, tag: object = None, priority: int = 0) -> int:
+    def send(self, data: bytes | memoryview, *, tag: object = None, priority: int = 0, rest: int | None = None) -> int:
         """Queue a bundle; see `TcpclEngine.send`."""
-        handle = self.engine.send(data, self._clock.now(), tag=tag, priority=priority)
+        handle = self.engine.send(data, self._clock.now(), tag=tag, priority=priority, rest=rest)
         self._process()
         return handle
 

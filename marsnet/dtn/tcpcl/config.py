@@ -38,6 +38,7 @@ class TcpclConfig:
         tls: whether the session is secured.
         require_peer_id: whether the peer's certificate must carry the node id that it gives.
         expected_peer: node id that the peer must give; None for any.
+        resume: whether beginnings of broken transfers are kept, and the rest alone is sent to a peer that says so too.
     """
 
     node_id: str
@@ -53,6 +54,7 @@ class TcpclConfig:
     tls: TlsPolicy = TlsPolicy.NEVER
     require_peer_id: bool = False
     expected_peer: str | None = None
+    resume: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.keepalive < 1 << 16:

@@ -12,8 +12,10 @@ from marsnet.dtn.tcpcl.messages import (
     CRITICAL,
     KEEPALIVE,
     REPLY,
+    RESUMES,
     VERSION,
     ContactHeader,
+    Extension,
     Keepalive,
     Kind,
     Message,
@@ -93,14 +95,24 @@ class TcpclEngine:
 
     # For the node
 
-    def send(self, data: bytes | memoryview, now: float, *, tag: object = None, priority: int = 0) -> int:
+    def send(
+        self, data: bytes | memoryview, now: float, *, tag: object = None, priority: int = 0, rest: int | None = None
+    ) -> int:
         """Queue a bundle; higher priority goes first. It may be called before the session is established.
+
+        Args:
+            data: the bundle.
+            now: mission seconds.
+            tag: comes back in the transfer's event.
+            priority: higher ones go first.
+            rest: for a fragment that the peer has the beginning to, and is to refuse where it has not: offset of that
+                beginning in the whole payload. Only where the session `resumes`.
 
         Returns:
             A handle that comes back, with the tag, in the transfer's event.
         """
         self._transfer_at = now
-        handle = self._outbound.add(data, tag, priority)
+        handle = self._outbound.add(data, tag, priority, rest)
         if self.state in (State.ENDING, State.CLOSED):
             self._outbound.fail_queued()
         return handle
@@ -137,6 +149,12 @@ class TcpclEngine:
     def congested(self) -> bool:
         """Whether the caller should stop reading, until more transfers are confirmed or more answers are written."""
         return self._inbound.unconfirmed > self.config.max_unconfirmed or len(self._control) >= MAX_ANSWERS
+
+    @property
+    def resumes(self) -> bool:
+        """Whether both ends keep the beginnings of broken transfers."""
+        extensions = () if self.peer is None else self.peer.extensions
+        return self.config.resume and any(item.type == RESUMES for item in extensions)
 
     # For the connection
 
@@ -324,7 +342,8 @@ class TcpclEngine:
 
     def _send_init(self) -> None:
         config = self.config
-        own = SessInit(config.keepalive, config.segment_mru, config.transfer_mru, config.node_id)
+        extensions = (Extension(0, RESUMES, b""),) if config.resume else ()
+        own = SessInit(config.keepalive, config.segment_mru, config.transfer_mru, config.node_id, extensions)
         self._control.append(encode_sess_init(own))
 
     def _on_init(self, message: SessInit, now: float) -> None:

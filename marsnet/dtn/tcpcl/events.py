@@ -36,10 +36,13 @@ class TransferReceived:
     Attributes:
         transfer: as `confirm` and `refuse` take it.
         data: the bundle.
+        rest: offset in the whole payload from which on an earlier session brought what goes before this fragment;
+            refuse it with `RETRANSMIT` where that is not kept. None for a bundle that stands alone.
     """
 
     transfer: int
     data: bytes
+    rest: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +52,12 @@ class TransferInterrupted:
     Attributes:
         data: the beginning of the bundle.
         total: octets of the whole, None when not announced.
+        rest: as in `TransferReceived`.
     """
 
     data: bytes
     total: int | None
+    rest: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +82,14 @@ class TransferRefused:
         tag: what `send` was given.
         reason: a `RefuseReason`, or a number that a peer invented.
         acknowledged: octets that it had acknowledged.
+        rest: as given to `send`.
     """
 
     handle: int
     tag: object
     reason: int
     acknowledged: int
+    rest: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

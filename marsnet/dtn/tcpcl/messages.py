@@ -16,6 +16,12 @@ MAX_EXTENSIONS = 1 << 16
 TRANSFER_LENGTH = 1
 """Type of the transfer extension item that tells the total length (section 5.2.5.1)."""
 
+RESUMES = 0x8001
+"""Type of the session extension item that says that beginnings of broken transfers are kept (section 8.3: private)."""
+REST = 0x8001
+"""Type of the transfer extension item of a fragment whose beginning is kept (section 8.4: private). It is critical; its
+value of 8 octets is the offset at which that beginning begins in the whole payload."""
+
 
 class MessageError(MarsnetError):
     """The stream cannot be continued: what follows is no message, or one that is too large."""

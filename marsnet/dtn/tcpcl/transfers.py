@@ -16,7 +16,9 @@ from marsnet.dtn.tcpcl.events import (
 )
 from marsnet.dtn.tcpcl.messages import (
     CRITICAL,
+    REST,
     TRANSFER_LENGTH,
+    Extension,
     Kind,
     RefuseReason,
     RejectReason,
@@ -37,10 +39,10 @@ from marsnet.dtn.tcpcl.messages import (
 class _Sending:
     """A bundle on its way: `offset` octets have left, `acknowledged` were acknowledged."""
 
-    __slots__ = ("acknowledged", "data", "handle", "offset", "tag", "transfer", "withdrawn")
+    __slots__ = ("acknowledged", "data", "handle", "offset", "rest", "tag", "transfer", "withdrawn")
 
-    def __init__(self, handle: int, tag: object, data: memoryview) -> None:
-        self.handle, self.tag, self.data = handle, tag, data
+    def __init__(self, handle: int, tag: object, data: memoryview, rest: int | None) -> None:
+        self.handle, self.tag, self.data, self.rest = handle, tag, data, rest
         self.transfer = self.offset = self.acknowledged = 0
         self.withdrawn = False
 
@@ -73,10 +75,10 @@ class Outbound:
         self._segment = min(self._segment, peer.segment_mru)
         self._transfer_mru = peer.transfer_mru
 
-    def add(self, data: bytes | memoryview, tag: object, priority: int) -> int:
+    def add(self, data: bytes | memoryview, tag: object, priority: int, rest: int | None = None) -> int:
         """Queue a bundle; returns its handle."""
         self._handles += 1
-        sending = _Sending(self._handles, tag, memoryview(data))
+        sending = _Sending(self._handles, tag, memoryview(data), rest)
         heappush(self._queue, (-priority, self._handles, sending))
         self._waiting[self._handles] = sending
         self.queued_octets += len(data)
@@ -101,7 +103,9 @@ class Outbound:
             length = min(self._segment, total - start)
             sending.offset = end = start + length
             flags = (SegmentFlags.END if end == total else 0) | (0 if start else SegmentFlags.START)
-            extensions = () if start or end == total else (transfer_length(total),)
+            extensions: tuple[Extension, ...] = () if start or end == total else (transfer_length(total),)
+            if sending.rest is not None and not start:
+                extensions += (Extension(CRITICAL, REST, sending.rest.to_bytes(8, "big")),)
             head = encode_segment_head(flags, sending.transfer, length, extensions)
             parts += (head, sending.data[start:end])
             room -= len(head) + length
@@ -156,7 +160,7 @@ class Outbound:
             self._events.append(TransferAcknowledged(sending.handle, sending.tag))
         else:
             self._counters["refused"] += 1
-            refused = TransferRefused(sending.handle, sending.tag, message.reason, sending.acknowledged)
+            refused = TransferRefused(sending.handle, sending.tag, message.reason, sending.acknowledged, sending.rest)
             self._events.append(refused)
         return True
 
@@ -221,6 +225,7 @@ class Inbound:
         self._last = -1
         self._flags = 0
         self._ignore = False
+        self._rest: int | None = None
         self._answers: deque[_Answer] = deque()
         self._waiting: dict[int, _Answer] = {}
 
@@ -265,7 +270,7 @@ class Inbound:
         self._clear()
         self._counters["received"] += 1
         self._counters["received.octets"] += len(data)
-        self._events.append(TransferReceived(transfer, data))
+        self._events.append(TransferReceived(transfer, data, self._rest))
         answer = _Answer(acknowledgement, ready=not self._config.require_confirm, size=len(data))
         if not answer.ready:
             self._waiting[transfer] = answer
@@ -289,7 +294,7 @@ class Inbound:
     def interrupt(self) -> None:
         """The session is over: hand out what came of a transfer, forget what waits."""
         if self._transfer is not None and self._length:
-            self._events.append(TransferInterrupted(b"".join(self._parts), self._total))
+            self._events.append(TransferInterrupted(b"".join(self._parts), self._total, self._rest))
         self._clear()
         self._answers.clear()
         self._waiting.clear()
@@ -301,10 +306,12 @@ class Inbound:
             self._reject()
             return False
         self._transfer = self._last = message.transfer
-        self._total = None
+        self._total = self._rest = None
         for item in message.extensions:
             if item.type == TRANSFER_LENGTH and len(item.value) == 8:
                 self._total = int.from_bytes(item.value, "big")
+            elif item.type == REST and len(item.value) == 8 and self._config.resume:
+                self._rest = int.from_bytes(item.value, "big")
             elif item.flags & CRITICAL or item.type == TRANSFER_LENGTH:
                 self._drop(RefuseReason.EXTENSION_FAILURE)
                 return False

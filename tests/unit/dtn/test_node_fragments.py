@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import random
+from functools import partial
 from typing import Any
 
 import pytest
 from bundle_world import FOREVER, World
 
 from marsnet.dtn.bpv7 import Bundle, BundleFlags, CreationTimestamp, Eid, decode, encode, fragment, fragment_at
-from marsnet.dtn.node.layer import Interrupted, Returned, Taken
+from marsnet.dtn.node.layer import Interrupted, Received, Returned, Taken
 from marsnet.dtn.node.ledger import Step
 from marsnet.dtn.store import BundleStore, EvictionPolicy
 
@@ -188,30 +189,142 @@ def test_a_cut_that_finds_no_room_leaves_the_bundle_as_it_was() -> None:
     assert [life.fate for life in world.lives().values()] == ["stored"]
 
 
-def test_a_broken_transfer_goes_on_where_it_broke() -> None:
-    """The layer is LTP, whose transfers do not break so; what the other layers say is said by hand."""
-    world = World("rover relay", ("rover relay", 0.0, FOREVER, 1e7), fragments={"reactive": True})
-    world.attach("relay", "ipn:2.9")
-    rover, relay = world.agents["rover"], world.agents["relay"]
-    handed: list[tuple[Any, bytes]] = []
-    layer = rover.forwarder.layers["relay"]
-    layer.send = lambda neighbour, octets, now, *, tag, service_class: handed.append((tag, octets)) or 1  # type: ignore[method-assign, func-returns-value]
-    sent = world.send("rover", "ipn:2.9", DATA)
-    assert isinstance(sent, Bundle)
-    world.run(1.0)
-    (leg, octets), = handed  # fmt: skip
-    relay._handle(Interrupted("rover", octets[:70_000]), world.now)
-    rover._handle(Returned((leg,), "the connection is gone", kept=65_536), world.now)
-    world.run(2.0)
-    rest_leg, rest = handed[1]
+class Broken:
+    """A world of two nodes, between which transfers break by hand: the layer there is LTP, whose transfers do not."""
+
+    def __init__(self, **options: Any) -> None:
+        self.world = World("rover relay", ("rover relay", 0.0, FOREVER, 1e7), fragments={"reactive": True}, **options)
+        self.world.attach("relay", "ipn:2.9")
+        self.rover, self.relay = self.world.agents["rover"], self.world.agents["relay"]
+        self.handed: list[tuple[Any, bytes, int | None]] = []
+        self.demanded: list[object] = []
+        layer = self.rover.forwarder.layers["relay"]
+        layer.resumes = lambda neighbour: True  # type: ignore[method-assign]
+        layer.send = self.send  # type: ignore[assignment]
+        layer.send_rest = self.send  # type: ignore[method-assign,assignment]
+        self.layer = self.relay.forwarder.layers["rover"]
+        self.layer.demand_whole = lambda receipt, now: self.demanded.append(receipt)  # type: ignore[method-assign]
+
+    def send(
+        self, neighbour: str, octets: bytes, now: float, *, tag: object, service_class: object, base: int | None = None
+    ) -> int:
+        self.handed.append((tag, octets, base))
+        return len(self.handed)
+
+    def receive(self, octets: bytes, rest: int | None) -> None:
+        """All of a transfer comes."""
+        self.relay._handle(Received(self.layer, "rover", (octets,), None, rest), self.world.now)
+
+    def cut(self, came: int, acknowledged: int) -> None:
+        """The transfer under way is cut."""
+        leg, octets, rest = self.handed[-1]
+        if came:
+            event = Interrupted("rover", octets[:came], rest)
+            self.relay._unless_full(partial(self.relay._handle, event), self.world.now)
+        self.rover._handle(Returned((leg,), "the connection is gone", kept=acknowledged), self.world.now)
+        self.world.run(self.world.now + 1.0)
+
+    def finish(self) -> None:
+        """The transfer under way is not cut, and the neighbour takes it."""
+        leg, octets, rest = self.handed[-1]
+        self.receive(octets, rest)
+        self.rover._handle(Taken((leg,)), self.world.now)
+        self.world.run(self.world.now + 10.0)
+        assert [bundle.payload for _, bundle in self.world.delivered] == [DATA]
+        assert all(store.usage.bundles == 0 for store in self.world.stores.values())
+        assert [life.fate for life in self.world.lives().values()] == ["delivered"]
+        assert len(self.relay.keeper.reassembly) == 0
+
+
+def test_a_broken_transfer_goes_on_where_it_broke_and_breaks_again() -> None:
+    broken = Broken()
+    assert isinstance(broken.world.send("rover", "ipn:2.9", DATA), Bundle)
+    broken.world.run(1.0)
+    broken.cut(70_000, 65_536)
+    _, rest, base = broken.handed[1]
     assert 34_000 < len(rest) < 36_000, "only what was not acknowledged"
-    assert relay.keeper.reassembly.held_bytes > 69_000
-    relay.arrivals.receive(decode(rest), rest, "rover", world.now)
-    rover._handle(Taken((rest_leg,)), world.now)
-    world.run(10.0)
-    assert [bundle.payload for _, bundle in world.delivered] == [DATA]
-    assert all(store.usage.bundles == 0 for store in world.stores.values())
-    assert [life.fate for life in world.lives().values()] == ["delivered"]
+    assert base == 0
+    assert broken.relay.keeper.reassembly.held_bytes > 69_000
+    assert broken.world.stores["rover"].usage.bundles == 1, "whole, until the neighbour has all of it"
+    broken.cut(20_000, 16_384)
+    assert 17_000 < len(broken.handed[2][1]) < 20_000
+    broken.finish()
+
+
+def test_a_cut_before_the_first_octet_of_the_payload_changes_nothing() -> None:
+    broken = Broken()
+    broken.world.send("rover", "ipn:2.9", DATA)
+    broken.world.run(1.0)
+    broken.cut(10, 0)
+    assert (len(broken.handed[1][1]), broken.handed[1][2]) == (len(broken.handed[0][1]), None)
+    broken.finish()
+
+
+def test_a_rest_without_its_beginning_is_refused_and_all_of_it_follows() -> None:
+    broken = Broken()
+    broken.world.send("rover", "ipn:2.9", DATA)
+    broken.world.run(1.0)
+    # The neighbour acknowledged the beginning and ended before it had kept it.
+    broken.cut(0, 65_536)
+    leg, octets, rest = broken.handed[1]
+    assert rest == 0
+    broken.receive(octets, rest)
+    assert broken.demanded == [None]
+    assert broken.world.stores["relay"].usage.bundles == 0
+    broken.rover._handle(Returned((leg,), "refused", kept=None), broken.world.now)
+    broken.world.run(broken.world.now + 1.0)
+    assert len(broken.handed[2][1]) == len(broken.handed[0][1])
+    broken.finish()
+
+
+def test_a_beginning_that_the_disk_did_not_take_is_asked_for_again() -> None:
+    store = BundleStore(None, quota_bytes=100_500)
+    broken = Broken(stores={"relay": store})
+    stamp = CreationTimestamp(broken.rover.clock.dtn_time(0.0), 99)
+    other = encode(Bundle.create(Eid.ipn(1, 5), Eid.ipn(2, 8), b"o" * 60_000, stamp, 10**6))
+    broken.relay.arrivals.receive(decode(other), other, "rover", 0.0)
+    broken.world.send("rover", "ipn:2.9", DATA)
+    broken.world.run(1.0)
+    broken.cut(70_000, 65_536)
+    assert len(broken.relay.keeper.reassembly) == 0
+    _, octets, rest = broken.handed[1]
+    broken.receive(octets, rest)
+    assert broken.demanded == [None]
+
+
+def test_a_whole_bundle_takes_the_place_of_its_beginning() -> None:
+    """The sender has been started anew, or does not resume."""
+    broken = Broken()
+    broken.world.send("rover", "ipn:2.9", DATA)
+    broken.world.run(1.0)
+    broken.cut(70_000, 0)
+    assert broken.relay.keeper.reassembly.held_bytes > 69_000
+    assert len(broken.handed[1][1]) == len(broken.handed[0][1])
+    broken.finish()
+
+
+def test_a_fragment_whose_transfer_broke_goes_on_too() -> None:
+    broken = Broken()
+    first, second = fragment(whole_bundle(broken.world), 40_000 + 20_000)
+    for part in (first, second):
+        octets = encode(part)
+        broken.rover.arrivals.receive(decode(octets), octets, None, 0.0)
+    broken.world.run(1.0)
+    (leg, octets, _), (other, rest_octets, _) = broken.handed
+    broken.receive(octets, None)
+    broken.rover._handle(Taken((leg,)), 1.0)
+    broken.relay._handle(Interrupted("rover", rest_octets[:30_000]), 1.0)
+    broken.rover._handle(Returned((other,), "the connection is gone", kept=25_000), 1.0)
+    broken.world.run(2.0)
+    leg, octets, base = broken.handed[2]
+    assert base == 60_000
+    assert 14_000 < len(octets) < 16_000
+    broken.receive(octets, base)
+    broken.rover._handle(Taken((leg,)), 2.0)
+    broken.world.run(10.0)
+    assert [bundle.payload for _, bundle in broken.world.delivered] == [DATA]
+    assert not broken.demanded
+    assert all(store.usage.bundles == 0 for store in broken.world.stores.values())
 
 
 def test_nothing_is_kept_or_left_out_unless_both_are_told_to() -> None:

@@ -255,6 +255,32 @@ def test_a_refused_bundle_comes_back() -> None:
     assert pair.ends[1].counters["declined"] == 1
 
 
+@pytest.mark.parametrize("one", [False, True])
+@pytest.mark.parametrize("two", [False, True])
+def test_sessions_resume_where_both_ends_do(one: bool, two: bool) -> None:
+    pair = opened(replace(CONFIG, resume=one, segment_size=4), TcpclConfig("ipn:2.0", resume=two))
+    assert [end.resumes for end in pair.ends] == [one and two] * 2
+    handle = pair.ends[0].send(b"the rest", 0.0, tag="t", rest=70_000)
+    pair.run()
+    if two:
+        assert pair.of(1, TransferReceived) == [TransferReceived(0, b"the rest", 70_000)]
+    else:
+        # It is critical: who does not know it must not take the rest for all there is.
+        refused = TransferRefused(handle, "t", RefuseReason.EXTENSION_FAILURE, 0, 70_000)
+        assert pair.of(0, TransferRefused) == [refused]
+    pair.ends[0].send(b"a whole", 0.0)
+    pair.run()
+    assert pair.of(1, TransferReceived)[-1] == TransferReceived(1, b"a whole")
+
+
+def test_a_rest_that_breaks_off_says_what_it_went_on_with() -> None:
+    pair = opened(replace(CONFIG, resume=True, segment_size=4), TcpclConfig("ipn:2.0", resume=True))
+    pair.ends[0].send(b"the rest", 0.0, rest=9)
+    pair.ends[1].receive(b"".join(pair.ends[0].data_to_send(0.0, 1)), 0.0)
+    pair.ends[1].connection_lost(0.0)
+    assert TransferInterrupted(b"the ", 8, 9) in pair.ends[1].take_events()
+
+
 def test_a_transfer_refused_under_way_stops_and_the_next_one_follows() -> None:
     engine = established(segment_mru=100)
     first = engine.send(bytes(9000), 0.0, tag="first")
