@@ -126,7 +126,7 @@ _FUNCTIONS: dict[str, tuple[object, list[object]]] = {
     "pipe_push": (None, [_P, _P, c.c_uint32, c.c_uint32, _T, c.c_uint64]),
     "pipe_pop": (c.c_size_t, [_P, _T, c.POINTER(CRecord), c.c_size_t]),
     "pipe_next": (_T, [_P]),
-    "pipe_push_many": (c.c_size_t, [_P, c.c_size_t, _P, c.c_char_p, c.c_char_p, _T, c.c_uint64]),
+    "pipe_push_trains": (None, [_P, c.c_size_t, _P, _P, c.c_char_p, c.c_char_p, _T, c.c_uint64]),
     "pipe_take": (c.c_size_t, [_P, _T, _P, c.c_size_t]),
     "pipe_alarm": (_T, [_P]),
     "pipe_stats": (None, [_P, c.POINTER(CPipeStats)]),

@@ -259,6 +259,15 @@ def stats_from(raw: CPipeStats, classes: int) -> PipelineStats:
     )
 
 
+class _Train:
+    """What is to be returned for frames that were pushed together, and how many of them have not ended."""
+
+    __slots__ = ("handle", "left")
+
+    def __init__(self, handle: Any, left: int) -> None:
+        self.handle, self.left = handle, left
+
+
 class Pipeline(PhysicsPipeline):
     """The compiled core."""
 
@@ -272,23 +281,32 @@ class Pipeline(PhysicsPipeline):
         self._handles: dict[int, Any] = {}
         self._next_id = 0
         self._records = (CRecord * _BATCH)()
-        self._ended = (c.c_uint64 * _BATCH)()
+        self._trains: dict[int, _Train] = {}
+        self._next_train = 0
+        self._runs = (c.c_uint64 * (2 * _BATCH))()
 
     def next_deadline(self) -> int | None:
         due: int = self._core.pipe_next(self._pipe)
         return None if due == NEVER else due
 
-    def push_many(
-        self, lengths: Sequence[int], classes: bytes, quiet: bytes, now_ns: int, handles: Sequence[Any]
+    def push_trains(
+        self,
+        lengths: Sequence[int],
+        counts: Sequence[int],
+        classes: bytes,
+        quiet: bytes,
+        now_ns: int,
+        handles: Sequence[Any],
     ) -> None:
-        """Frames arrive at the transmit queues, one after another.
+        """Trains of frames arrive at the transmit queues, one after another. In place of `push`.
 
         Args:
-            lengths: bytes of each.
-            classes: class index of each.
-            quiet: 1 for each frame that the receiver need not see before one that is not quiet.
+            lengths: bytes of each frame, by train.
+            counts: frames of each train, 1 or more.
+            classes: class index of each train.
+            quiet: 1 for each train that the receiver need not see before one that is not quiet.
             now_ns: line time.
-            handles: what `take` returns for each.
+            handles: what `take` returns for each train.
 
         Raises:
             InputError: when a length or a class is out of range.
@@ -300,25 +318,43 @@ class Pipeline(PhysicsPipeline):
             )
         self._now = max(self._now, now_ns)
         self._feed.refill(self._now)
-        first = self._next_id + 1
-        self._next_id += len(lengths)
-        self._handles.update(zip(range(first, self._next_id + 1), handles, strict=True))
-        sizes = array("I", lengths)
-        self._core.pipe_push_many(self._pipe, len(sizes), sizes.buffer_info()[0], classes, quiet, now_ns, first)
+        first = self._next_train
+        self._next_train += len(lengths)
+        for train, handle, count in zip(range(first, self._next_train), handles, counts, strict=True):
+            self._trains[train] = _Train(handle, count)
+        sizes, numbers = array("I", lengths), array("I", counts)
+        self._core.pipe_push_trains(
+            self._pipe,
+            len(sizes),
+            sizes.buffer_info()[0],
+            numbers.buffer_info()[0],
+            classes,
+            quiet,
+            now_ns,
+            first,
+        )
 
-    def take(self, now_ns: int) -> list[Any]:
-        """Handles of the frames that have arrived by `now_ns` without bit errors, in order. In place of `poll`."""
+    def take(self, now_ns: int) -> list[tuple[Any, int, int]]:
+        """What has arrived by `now_ns` without bit errors, in order; in place of `poll`.
+
+        Returns:
+            The handle of each train, the first of its frames that has come, and how many with that.
+        """
         self._now = max(self._now, now_ns)
         self._feed.refill(self._now)
-        arrived: list[Any] = []
+        arrived: list[tuple[Any, int, int]] = []
+        trains = self._trains
         count = _BATCH
-        pop = self._handles.pop
         while count == _BATCH:
-            count = self._core.pipe_take(self._pipe, now_ns, self._ended, _BATCH)
-            for ended in self._ended[:count]:
-                handle = pop(ended >> 1)
+            count = self._core.pipe_take(self._pipe, now_ns, self._runs, _BATCH)
+            runs = self._runs[: 2 * count]
+            for first, ended in zip(runs[::2], runs[1::2], strict=True):
+                train, frames = trains[first >> 32], ended >> 1
+                train.left -= frames
+                if not train.left:
+                    del trains[first >> 32]
                 if ended & 1:
-                    arrived.append(handle)
+                    arrived.append((train.handle, first & 0xFFFFFFFF, frames))
         return arrived
 
     def alarm(self) -> int | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from marsnet.clock import MissionClock
 from marsnet.dtn.bpv7 import ServiceClass, decode_from
+from marsnet.dtn.ltp import Train
 from marsnet.dtn.node.agent import BundleAgent
 from marsnet.dtn.node.conditions import Conditions
 from marsnet.dtn.node.config import ClockConfig, NodeConfig
@@ -31,9 +32,11 @@ _NS = 1_000_000_000
 _AHEAD = 1.0
 """Seconds of a link's rate that nodes hand out at once: each wake-up costs more than a frame."""
 _RED_DATA = 0
-"""First octet of an LTP segment that is red data and no checkpoint (RFC 5326 section 3.2.1): nothing answers it."""
+"""Type of an LTP segment that is red data and no checkpoint (RFC 5326 section 3.2.1): nothing answers it."""
 _PATIENCE = 10.0
 """Mission seconds after which such segments are heard, should none follow that is answered."""
+_Arrival = tuple[bytes | Train, int, int]
+"""A datagram; or a train, the first of its segments that has come, and how many with that."""
 
 
 class _Direction:
@@ -43,7 +46,7 @@ class _Direction:
     they arrive when they arrive but are not heard one by one.
     """
 
-    def __init__(self, channel: Channel, loop: VirtualLoop, deliver: Callable[[str, list[bytes]], None]) -> None:
+    def __init__(self, channel: Channel, loop: VirtualLoop, deliver: Callable[[str, list[_Arrival]], None]) -> None:
         self.channel = channel
         self.pipeline = Pipeline(channel.config)
         self.pipeline.load(channel.segments)
@@ -51,11 +54,12 @@ class _Direction:
         self._loop, self._deliver = loop, deliver
         self._at: float | None = None
 
-    def push(self, datagrams: list[bytes], classes: list[ServiceClass]) -> None:
-        self.pipeline.push_many(
+    def push(self, datagrams: list[bytes | Train], classes: list[ServiceClass]) -> None:
+        self.pipeline.push_trains(
             [len(datagram) + ETHERNET_UDP_OVERHEAD for datagram in datagrams],
+            [datagram.count if isinstance(datagram, Train) else 1 for datagram in datagrams],
             bytes(classes),
-            bytes([datagram[0] == _RED_DATA for datagram in datagrams]),
+            bytes([isinstance(datagram, Train) and datagram.kind == _RED_DATA for datagram in datagrams]),
             self._now,
             datagrams,
         )
@@ -123,7 +127,7 @@ class _Site:
         self.out: dict[str, _Direction] = {}
         self.inbound: list[_Direction] = []
         self.runner: NodeRunner | None = None
-        self._leaving: dict[str, tuple[list[bytes], list[ServiceClass]]] = {}
+        self._leaving: dict[str, tuple[list[bytes | Train], list[ServiceClass]]] = {}
 
     def start(self) -> None:
         """Start the node on what its store holds. What came before it was up is gone."""
@@ -133,7 +137,15 @@ class _Site:
         now = self._loop.time()
         folder = self._spec.folder / "nodes" / self.config.name / "delivered"
         agent = BundleAgent(
-            self.config, self._spec.plan, self.store, self._ledger, self.metrics, now, delivered, folder=folder
+            self.config,
+            self._spec.plan,
+            self.store,
+            self._ledger,
+            self.metrics,
+            now,
+            delivered,
+            folder=folder,
+            trains=True,
         )
         self.runner = NodeRunner(agent, self, self._loop)
         self.runner.start()
@@ -145,7 +157,7 @@ class _Site:
             self.runner.stop()
             self.runner = None
 
-    def send(self, neighbour: str, datagram: bytes, service_class: ServiceClass) -> None:
+    def send(self, neighbour: str, datagram: bytes | Train, service_class: ServiceClass) -> None:
         """A transport for the runner. What leaves at one instant is pushed in one go."""
         if not self._leaving:
             self._loop.call_soon(self._leave)
@@ -158,12 +170,15 @@ class _Site:
         for neighbour, (datagrams, classes) in leaving.items():
             self.out[neighbour].push(datagrams, classes)
 
-    def arrive(self, neighbour: str, datagrams: list[bytes]) -> None:
+    def arrive(self, neighbour: str, datagrams: list[_Arrival]) -> None:
         """Datagrams came over a link; a node that is down does not hear them."""
         if self.runner is None:
             return
-        for datagram in datagrams:
-            self.runner.receive(neighbour, datagram)
+        for datagram, first, count in datagrams:
+            if isinstance(datagram, Train):
+                self.runner.receive_train(neighbour, datagram, first, count)
+            else:
+                self.runner.receive(neighbour, datagram)
         self.runner.pump()
 
     def _hear(self) -> None:
@@ -179,7 +194,10 @@ class _Site:
 
     def holdings(self) -> list[str]:
         """Ids of the bundles in the store."""
-        return [name_of(decode_from(self.store.load(record.key), 0)[0]) for record in self.store.iterate(*BundleState)]
+        return [
+            name_of(decode_from(bytes(self.store.load(record.key)), 0)[0])
+            for record in self.store.iterate(*BundleState)
+        ]
 
 
 class _Stage:

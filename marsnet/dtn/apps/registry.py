@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from marsnet.dtn.bpv7 import Bundle, ServiceClass
-from marsnet.dtn.store import BundleState, BundleStore
+from marsnet.dtn.store import BundleState, Store
 
 SEEN = "seen"
 """In the store, in place of an application's name: the bundle waits, and one may have seen it."""
@@ -125,7 +125,7 @@ class Applications:
         repeated: deliveries that an application may have seen before.
     """
 
-    def __init__(self, store: BundleStore, custodian: Custodian) -> None:
+    def __init__(self, store: Store, custodian: Custodian) -> None:
         self.confirmed = self.repeated = 0
         self._store, self._custodian = store, custodian
         self._mailboxes: dict[str, _Mailbox] = {}

@@ -79,7 +79,7 @@ def status(node: Gateway) -> d.NodeStatus:
 def stored(node: Gateway, record: BundleRecord) -> d.StoredBundle:
     """A bundle of the store."""
     try:
-        name = str(decode_from(node.agent.store.load(record.key), 0)[0].id)
+        name = str(decode_from(bytes(node.agent.store.load(record.key)), 0)[0].id)
     except (StoreError, BundleError):
         name = "unreadable"
     return d.StoredBundle(

@@ -17,6 +17,7 @@ from marsnet.dtn.ltp.exporter import SessionLimitError
 from marsnet.dtn.ltp.peers import ConstantPeer, PlanPeer, WindowedPeer
 from marsnet.dtn.ltp.sdnv import SegmentError
 from marsnet.dtn.ltp.segments import CancelReason, SessionId
+from marsnet.dtn.ltp.trains import Train
 
 __all__ = [
     "SERVICE_AGGREGATED",
@@ -38,6 +39,7 @@ __all__ = [
     "SegmentError",
     "SessionId",
     "SessionLimitError",
+    "Train",
     "WindowedPeer",
     "split_block",
 ]

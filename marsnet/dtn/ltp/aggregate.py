@@ -29,11 +29,11 @@ class Aggregate(Timer):
     def __init__(self, peer: int, priority: int, number: int, flush: Callable[[Aggregate, float], None]) -> None:
         super().__init__()
         self.peer, self.priority, self.number, self.flush = peer, priority, number, flush
-        self.parts: list[bytes | memoryview] = []
+        self.parts: list[bytes] = []
         self.size = 0
         self.tags: list[object] = []
 
-    def add(self, prefix: bytes, data: bytes | memoryview, tag: object) -> None:
+    def add(self, prefix: bytes, data: bytes, tag: object) -> None:
         """Append service data, with what goes before it."""
         self.parts += (prefix, data)
         self.size += len(prefix) + len(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import TYPE_CHECKING
 
 from marsnet.dtn.ltp.config import SERVICE_BUNDLES, LtpConfig, PeerModel
 from marsnet.dtn.ltp.core import Core
@@ -30,7 +31,11 @@ from marsnet.dtn.ltp.segments import (
     decode_segment,
     encode_segment,
 )
+from marsnet.dtn.ltp.trains import Train
 from marsnet.errors import InputError
+
+if TYPE_CHECKING:
+    from marsnet.dtn.recipe import Rope
 
 _TO_ORIGIN = frozenset((REPORT, CANCEL_ACK_TO_SENDER, CANCEL_BY_RECEIVER))
 """Types that travel to the engine that originated the session."""
@@ -133,7 +138,7 @@ class LtpEngine:
     def send(
         self,
         peer: int,
-        data: bytes | memoryview,
+        data: bytes | memoryview | Rope,
         now: float,
         *,
         red_length: int | None = None,
@@ -200,6 +205,23 @@ class LtpEngine:
                 return
             position = end
 
+    def receive_train(self, train: Train, first: int, count: int, now: float, peer: int | None = None) -> None:
+        """Take segments of a train in that have arrived one after another.
+
+        Args:
+            train: as a peer's `take_datagrams` returned it.
+            first: the first of its segments that has come.
+            count: how many follow one another, with that.
+            now: mission seconds.
+            peer: the engine it came from, as in `receive`.
+        """
+        segment = train.segment(first, count)
+        link = self._link_of(segment, peer, count)
+        if link is not None:
+            link.counters.received_segments[segment.kind] += count
+            link.counters.received_bytes += count * train.size
+            self._importer.on_red(segment, link, now, count)
+
     def advance(self, now: float) -> None:
         """Fire the timers that have ended and hand out the datagrams that may leave by now."""
         self._core.timers.fire(now)
@@ -218,7 +240,7 @@ class LtpEngine:
         return None if deadline is None else max(deadline, now)
 
     def take_datagrams(self) -> list[Datagram]:
-        """(peer, octets, priority) of what leaves now, in order."""
+        """(peer, octets, priority) of what leaves now, in order; a train in place of octets where they make one."""
         taken = self._core.datagrams[:]
         self._core.datagrams.clear()
         return taken
@@ -228,7 +250,7 @@ class LtpEngine:
         taken, self._core.events = self._core.events, []
         return taken
 
-    def _link_of(self, segment: Segment, hint: int | None) -> Link | None:
+    def _link_of(self, segment: Segment, hint: int | None, segments: int = 1) -> Link | None:
         """The link that a segment belongs to; None, and counted, when it belongs to none."""
         session = segment.session
         peer: int | None = session.origin
@@ -236,9 +258,9 @@ class LtpEngine:
             peer = self._receiver_of(session, hint)
         link = None if peer is None else self._links.get(peer)
         if link is None:
-            self.unknown_peers += 1
+            self.unknown_peers += segments
         elif hint is not None and hint != peer:
-            link.counters.misdirected_segments += 1
+            link.counters.misdirected_segments += segments
             return None
         return link
 

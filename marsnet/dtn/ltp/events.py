@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from marsnet.dtn.ltp.segments import SessionId
+
+if TYPE_CHECKING:
+    from marsnet.dtn.recipe import Rope
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +26,7 @@ class RedPartReceived:
     peer: int
     session: SessionId
     service: int
-    data: bytes
+    data: bytes | Rope
     end_of_block: bool
 
 

@@ -156,7 +156,7 @@ class Exporter:
             self._aggregates[key] = aggregate
             self._core.timers.start(aggregate, now + self.config.aggregate_time)
         capsule = encode_sdnv(block.service) if self.config.aggregate_service == SERVICE_AGGREGATED else b""
-        aggregate.add(capsule, block.data, block.tags[0])
+        aggregate.add(capsule, bytes(block.data), block.tags[0])
         link = self._core.links[peer]
         if aggregate.size >= self.config.aggregate_size:
             self._flush(aggregate, now)

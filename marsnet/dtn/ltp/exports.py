@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from marsnet.dtn.ltp.config import LtpConfig
 from marsnet.dtn.ltp.link import Link, Pending
@@ -21,6 +21,10 @@ from marsnet.dtn.ltp.segments import (
     SessionId,
 )
 from marsnet.dtn.ltp.timers import Timer
+from marsnet.dtn.ltp.trains import Train, datagram_size
+
+if TYPE_CHECKING:
+    from marsnet.dtn.recipe import Rope
 
 MAX_REPORTS = 65536
 """Reports that one session may receive, so that a peer that invents them cannot fill the memory."""
@@ -29,7 +33,7 @@ MAX_REPORTS = 65536
 class Block(NamedTuple):
     """What a session sends: octets, how many of them are red, their client service, priority and tags."""
 
-    data: bytes | memoryview
+    data: bytes | memoryview | Rope
     red: int
     service: int
     priority: int
@@ -73,7 +77,7 @@ class Checkpoint(Pending):
         super().__init__(session.link, session.priority, session.config.checkpoint_limit)
         self.session, self.serial, self.report, self.start, self.end = session, serial, report, start, end
 
-    def encode(self, room: int) -> bytes | None:
+    def encode(self, room: int) -> bytes | Train | None:
         """The segment. Where there is less room than at first, its tail: the next report asks for the rest."""
         session = self.session
         fixed = session.head_size + sdnv_size(self.end) + sdnv_size(room) + sdnv_size(self.serial)
@@ -109,7 +113,8 @@ class ExportSession:
     """One block on its way.
 
     Attributes:
-        number: the session number.
+        id: the session.
+        number: its number.
         red: octets of the red part.
         tags: of the service data in the block.
         waiting: queued in the link.
@@ -118,6 +123,7 @@ class ExportSession:
     """
 
     __slots__ = (
+        "_block",
         "_claimed",
         "_depths",
         "_green",
@@ -128,12 +134,14 @@ class ExportSession:
         "_queued_bytes",
         "_reports",
         "_serial",
+        "_service",
         "_stall",
         "_view",
         "_work",
         "closed",
         "config",
         "head_size",
+        "id",
         "link",
         "number",
         "priority",
@@ -145,11 +153,12 @@ class ExportSession:
     )
 
     def __init__(self, session: SessionId, link: Link, block: Block, owner: Owner) -> None:
-        self.number, self.link, self.config, self._owner = session.number, link, owner.config, owner
+        self.id, self.number, self.link, self.config, self._owner = session, session.number, link, owner.config, owner
         self.red, self.priority, self.tags = block.red, block.priority, block.tags
         self.waiting = self.sent = self.closed = False
         self.rounds = 0
-        self._view = memoryview(block.data)
+        self._service, self._block = block.service, block.data
+        self._view = memoryview(block.data) if isinstance(block.data, bytes) else block.data
         self._head = encode_sdnv(session.origin) + encode_sdnv(session.number) + b"\0" + encode_sdnv(block.service)
         self.head_size = len(self._head) + 1
         self._serial = owner.rng.randrange(1, 1 << 14)
@@ -191,17 +200,60 @@ class ExportSession:
         """Whether there are segments to send."""
         return bool(self._work) or (self._green < len(self._view) and not self.closed)
 
-    def encode_red(self, start: int, end: int, checkpoint: Checkpoint | None) -> bytes:
+    def encode_red(self, start: int, end: int, checkpoint: Checkpoint | None) -> bytes | Train:
         """A red segment, of the type that its place and the checkpoint want."""
-        head = (self._head, encode_sdnv(start), encode_sdnv(end - start))
+        kind = RED
+        if checkpoint is not None:
+            last = RED_END if self.red < len(self._view) else RED_BLOCK_END
+            kind = RED_CHECKPOINT if end < self.red else last
+        if self.config.trains:
+            return self._train(start, end - start, 1, kind, checkpoint)
+        head = (_KINDS[kind], self._head, encode_sdnv(start), encode_sdnv(end - start))
         data = self._view[start:end]
         if checkpoint is None:
-            return b"".join((_KINDS[RED], *head, data))
-        last = RED_END if self.red < len(self._view) else RED_BLOCK_END
-        kind = RED_CHECKPOINT if end < self.red else last
-        return b"".join((_KINDS[kind], *head, encode_sdnv(checkpoint.serial), encode_sdnv(checkpoint.report), data))
+            return b"".join((*head, data))
+        return b"".join((*head, encode_sdnv(checkpoint.serial), encode_sdnv(checkpoint.report), data))
 
-    def next_segment(self, room: int, now: float) -> tuple[bytes, Pending | None] | None:
+    def _train(self, start: int, length: int, count: int, kind: int, checkpoint: Checkpoint | None) -> Train:
+        size = datagram_size(self.head_size, start, length)
+        if checkpoint is None:
+            return Train(self.id, self._service, self._block, start, length, count, size)
+        size += sdnv_size(checkpoint.serial) + sdnv_size(checkpoint.report)
+        serials = checkpoint.serial, checkpoint.report
+        return Train(self.id, self._service, self._block, start, length, count, size, kind, *serials)
+
+    def run(self, room: int) -> tuple[int, int]:
+        """How many of the next segments of at most `room` octets are alike, without the last of a range, and the octets
+        of each."""
+        if not self._work:
+            return 0, 0
+        burst = self._work[0]
+        start, end = burst.ranges[-1]
+        if burst.depth == 0:
+            end = min(end, self._next_checkpoint)
+        length = self._run_length(room, start)
+        if length < 1:
+            return 0, 0
+        # The offsets of all of them take as many octets.
+        alike = ((1 << 7 * sdnv_size(start)) - start + length - 1) // length
+        return min(alike, (end - start - 1) // length), datagram_size(self.head_size, start, length)
+
+    def take_run(self, room: int, count: int) -> Train:
+        """So many of the segments that `run` tells of."""
+        burst = self._work[0]
+        start, end = burst.ranges[-1]
+        length = self._run_length(room, start)
+        octets = count * length
+        if burst.depth:
+            self.link.counters.retransmitted_bytes += octets
+        self._queued_bytes -= octets
+        burst.ranges[-1] = (start + octets, end)
+        return self._train(start, length, count, RED, None)
+
+    def _run_length(self, room: int, start: int) -> int:
+        return room - self.head_size - sdnv_size(start) - sdnv_size(room)
+
+    def next_segment(self, room: int, now: float) -> tuple[bytes | Train, Pending | None] | None:
         """The next segment of at most `room` octets, and the checkpoint that it is; None when none fits."""
         if not self._work:
             return self._next_green(room)

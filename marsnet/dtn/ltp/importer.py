@@ -45,13 +45,13 @@ class Importer:
         self._closed: dict[SessionId, _Closed] = {}
         self._sweeper = CallTimer(self._sweep)
 
-    def on_red(self, segment: DataSegment, link: Link, now: float) -> None:
-        """Red data has arrived."""
+    def on_red(self, segment: DataSegment, link: Link, now: float, segments: int = 1) -> None:
+        """Red data has arrived, in a segment or in several that follow one another."""
         session = segment.session
         block = self.sessions.get(session)
         if block is None:
             if session in self._closed:
-                self._on_late(segment, link, now)
+                self._on_late(segment, link, now, segments)
                 return
             block = self._open(segment, link, now)
             if block is None:
@@ -60,7 +60,7 @@ class Importer:
         block.last = now
         end = segment.offset + len(segment.data)
         if segment.service != block.service or (segment.kind > 0 and not segment.checkpoint):
-            counters.inconsistent_segments += 1
+            counters.inconsistent_segments += segments
             return
         if end > self.config.max_block or self.held + len(segment.data) > self.config.max_import_bytes:
             self._cancel(block, CancelReason.SYSTEM, now, tell=not block.delivered)
@@ -178,9 +178,9 @@ class Importer:
         if not self.config.require_confirm:
             block.confirm(now)
 
-    def _on_late(self, segment: DataSegment, link: Link, now: float) -> None:
+    def _on_late(self, segment: DataSegment, link: Link, now: float, segments: int) -> None:
         """Data for a closed import: a repeated checkpoint gets the report of the whole red part, or a cancellation."""
-        link.counters.late_segments += 1
+        link.counters.late_segments += segments
         if not segment.kind or segment.session in self._core.cancellations:
             return
         closed = self._closed[segment.session]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from marsnet.dtn.ltp.config import LtpConfig
 from marsnet.dtn.ltp.link import Link, Pending
@@ -17,6 +17,10 @@ from marsnet.dtn.ltp.segments import (
     SessionId,
     encode_segment,
 )
+from marsnet.dtn.ltp.trains import Extent, joined
+
+if TYPE_CHECKING:
+    from marsnet.dtn.recipe import Rope
 
 MAX_REPORTS = 8192
 """Reports that one session may cause, so that a peer that invents checkpoints cannot fill the memory."""
@@ -104,7 +108,7 @@ class ImportSession:
         self.last = now
         self.next_report = owner.rng.randrange(1, 1 << 14)
         self._ranges = RangeSet()
-        self._pieces: list[tuple[int, bytes | memoryview]] = []
+        self._pieces: list[tuple[int, bytes | memoryview | Extent]] = []
         self._green_from: int | None = None
         self._primary_end = 0
         self._answers: dict[int, list[Report]] = {}
@@ -167,7 +171,7 @@ class ImportSession:
             ranges.add(start, end)
         return new
 
-    def _keep(self, offset: int, data: bytes | memoryview) -> None:
+    def _keep(self, offset: int, data: bytes | memoryview | Extent) -> None:
         self._pieces.append((offset, data))
         self._hold(len(data) + RECORD)
 
@@ -175,13 +179,13 @@ class ImportSession:
         self.held += octets
         self.owner.held += octets
 
-    def take(self) -> bytes:
+    def take(self) -> bytes | Rope:
         """The red part, which the session no longer keeps."""
         self.delivered = True
         self._hold(-sum(len(data) + RECORD for _, data in self._pieces))
         pieces, self._pieces = self._pieces, []
         pieces.sort(key=lambda piece: piece[0])
-        return b"".join([data for _, data in pieces])
+        return joined(pieces)
 
     def on_checkpoint(self, segment: DataSegment, now: float) -> None:
         """Answer a checkpoint: with its reports again when it is a repetition, else with a new one.

@@ -7,7 +7,9 @@ from typing import Protocol
 
 from marsnet.dtn.ltp.config import LtpConfig, PeerModel
 from marsnet.dtn.ltp.counters import LtpCounters
+from marsnet.dtn.ltp.segments import RED
 from marsnet.dtn.ltp.timers import Timer, TimerQueue, answer_departure
+from marsnet.dtn.ltp.trains import Train
 
 MAX_CONTROL = 65536
 """Reports, acknowledgements and cancellations that wait for the link before answers are dropped."""
@@ -16,8 +18,8 @@ MIN_SEGMENT = 96
 
 LEVELS = 4
 """Priorities that the line below tells apart, at most."""
-Datagram = tuple[int, bytes, int]
-"""Peer, octets, priority."""
+Datagram = tuple[int, bytes | Train, int]
+"""Peer, octets (or a train of them), priority."""
 
 
 class Pending(Timer):
@@ -42,7 +44,7 @@ class Pending(Timer):
         self.tries, self.sent_at = 0, 0.0
         self.done = self.queued = False
 
-    def encode(self, room: int) -> bytes | None:
+    def encode(self, room: int) -> bytes | Train | None:
         """The datagram, in at most `room` octets; None when it does not fit."""
         raise NotImplementedError
 
@@ -64,8 +66,14 @@ class Sender(Protocol):
     def has_work(self) -> bool:
         """Whether there are segments to send."""
 
-    def next_segment(self, room: int, now: float) -> tuple[bytes, Pending | None] | None:
+    def next_segment(self, room: int, now: float) -> tuple[bytes | Train, Pending | None] | None:
         """The next one of at most `room` octets, and the checkpoint that it is; None when none fits."""
+
+    def run(self, room: int) -> tuple[int, int]:
+        """How many of the next segments are alike, and the octets of each."""
+
+    def take_run(self, room: int, count: int) -> Train:
+        """So many of these."""
 
 
 class Link:
@@ -91,7 +99,7 @@ class Link:
         self._timers, self._outbox = timers, outbox
         self._free = [float("-inf")] * LEVELS
         """When all is sent that was handed out with at least the priority 0, 1, 2, 3."""
-        self._control: deque[Pending | bytes] = deque()
+        self._control: deque[Pending | bytes | Train] = deque()
         self._levels: dict[int, deque[Sender]] = {}
         self._order: list[int] = []
         self._passed_over = self._turn = 0
@@ -209,6 +217,8 @@ class Link:
             if free > limit:
                 self.wake = free - ahead / 2
                 return
+            if config.trains and self._send_train(now, free, limit, closes, per_octet):
+                continue
             room = mtu
             if closes is not None and per_octet:
                 room = min(mtu, int((closes - (free if free > now else now)) / per_octet) - overhead)
@@ -224,7 +234,7 @@ class Link:
                 line[lower] = max(line[lower], floor) + duration
             if level > self._ahead_least:
                 self._overtake(level, duration, now)
-            counters.sent_segments[octets[0]] += 1
+            counters.sent_segments[octets[0] if isinstance(octets, bytes) else octets.kind] += 1
             counters.sent_bytes += size
             outbox.append((self.peer, octets, priority))
             if pending is not None:
@@ -237,6 +247,43 @@ class Link:
             if not self._control and not self._levels:
                 self.wake = None
                 return
+
+    def _send_train(self, now: float, free: float, limit: float, closes: float | None, per_octet: float) -> bool:
+        """Hand out together what would leave one by one: segments of one size, until the line is full."""
+        if self._control or not self._order:
+            return False
+        config, mtu, priority = self.config, self.model.mtu, self._order[0]
+        level = max(0, min(priority, LEVELS - 1 if config.pacing_ahead else 0))
+        session = self._levels[priority][0]
+        if level > self._ahead_least or not session.has_work():
+            return False
+        most, size = session.run(mtu)
+        if len(self._order) > 1 and config.starvation_bound:
+            most = min(most, config.starvation_bound - self._passed_over)
+        if most < 2:
+            return False
+        octets = size + config.datagram_overhead
+        duration, count = octets * per_octet, 0
+        room = mtu + config.datagram_overhead
+        while count < most and free <= limit:
+            if closes is not None and per_octet and int((closes - (free if free > now else now)) / per_octet) < room:
+                break
+            count += 1
+            free += duration
+        if count < 2:
+            return False
+        line, floor = self._free, now - config.pacing_burst
+        for lower in range(level + 1):
+            # One by one, so that times are the same to the bit as without trains.
+            ends = max(line[lower], floor)
+            for _ in range(count):
+                ends += duration
+            line[lower] = ends
+        self._passed_over = 0 if len(self._order) == 1 else self._passed_over + count
+        self.counters.sent_segments[RED] += count
+        self.counters.sent_bytes += count * size
+        self._outbox.append((self.peer, session.take_run(mtu, count), priority))
+        return True
 
     def _begin(self, now: float) -> None:
         if self.idle:
@@ -262,11 +309,11 @@ class Link:
         leaves = answer_departure(self.model, arrival)
         return None if leaves is None else leaves + self.model.owlt(leaves) + self.margin
 
-    def _choose(self, room: int, mtu: int, now: float) -> tuple[bytes, int, Pending | None] | None:
+    def _choose(self, room: int, mtu: int, now: float) -> tuple[bytes | Train, int, Pending | None] | None:
         control = self._control
         while control:
             item = control[0]
-            if isinstance(item, bytes):
+            if not isinstance(item, Pending):
                 if len(item) > room and room < mtu:
                     return None
                 control.popleft()

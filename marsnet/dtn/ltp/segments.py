@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from marsnet.dtn.ltp.sdnv import SegmentError, decode_sdnv, encode_sdnv
+
+if TYPE_CHECKING:
+    from marsnet.dtn.ltp.trains import Extent
 
 RED = 0
 RED_CHECKPOINT = 1
@@ -72,14 +75,14 @@ class Extension(NamedTuple):
 class DataSegment(NamedTuple):
     """Types 0 to 4 and 7. `checkpoint` and `report` are serial numbers and 0 on what is no checkpoint.
 
-    `data` is a view into the datagram that was decoded.
+    `data` is a view into the datagram that was decoded, or a part of the block that a train brings.
     """
 
     kind: int
     session: SessionId
     service: int
     offset: int
-    data: bytes | memoryview
+    data: bytes | memoryview | Extent
     checkpoint: int = 0
     report: int = 0
     header: tuple[Extension, ...] = ()
@@ -153,7 +156,7 @@ def encode_segment(segment: Segment) -> bytes:
             parts += (encode_sdnv(segment.service), encode_sdnv(segment.offset), encode_sdnv(len(segment.data)))
             if 0 < segment.kind < GREEN:
                 parts += (encode_sdnv(segment.checkpoint), encode_sdnv(segment.report))
-            parts.append(segment.data)
+            parts.append(segment.data if isinstance(segment.data, bytes | memoryview) else bytes(segment.data))
         case ReportSegment():
             parts += (encode_sdnv(segment.report), encode_sdnv(segment.checkpoint))
             parts += (encode_sdnv(segment.upper), encode_sdnv(segment.lower), encode_sdnv(len(segment.claims)))

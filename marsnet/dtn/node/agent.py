@@ -23,6 +23,7 @@ from marsnet.dtn.bpv7 import (
     decode_from,
     encode,
 )
+from marsnet.dtn.ltp import Train
 from marsnet.dtn.node.arriving import Arrivals
 from marsnet.dtn.node.assembly import assemble
 from marsnet.dtn.node.conditions import Conditions, Skew, Tamperer, TrueTimeLedger
@@ -41,7 +42,7 @@ from marsnet.dtn.node.reasons import DropReason, security_reason
 from marsnet.dtn.node.receivers import Receivers
 from marsnet.dtn.node.recovery import recover
 from marsnet.dtn.node.traffic import BacklogSource, Offered, Source, TrafficSource, file_part, payload
-from marsnet.dtn.store import BundleState, BundleStore, StorageFullError
+from marsnet.dtn.store import BundleState, StorageFullError, Store
 from marsnet.errors import InputError
 from marsnet.plan.types import ContactPlan
 
@@ -63,13 +64,15 @@ class BundleAgent:
         self,
         config: NodeConfig,
         plan: ContactPlan,
-        store: BundleStore,
+        store: Store,
         ledger: Ledger,
         metrics: NodeMetrics,
         now: float,
         delivered: Iterable[str] = (),
         layers: Iterable[Layer] = (),
         folder: Path | None = None,
+        *,
+        trains: bool = False,
     ) -> None:
         """Take up what the store holds.
 
@@ -83,6 +86,7 @@ class BundleAgent:
             delivered: ids of bundles that the ledger already says were delivered here.
             layers: convergence layers besides LTP, for the neighbours whose configuration names them.
             folder: where applications put files.
+            trains: whether LTP's red data is to leave as trains.
         """
         config = config.model_copy(update={"numbers": {**plan.nodes, **config.known_numbers()}})
         self.skew = Skew()
@@ -97,7 +101,9 @@ class BundleAgent:
         self.clock = MissionClock(config.clock.epoch, config.clock.rate, config.clock.origin)
         boots = store.reserve("node", "boots")
         store.commit()
-        self.forwarder, self.layers, self.ltp = assemble(config, self.clock, plan, now, boots, layers, self._leaving)
+        self.forwarder, self.layers, self.ltp = assemble(
+            config, self.clock, plan, now, boots, layers, self._leaving, trains=trains
+        )
         self._plan = plan
         self._custody = Custody(config.name, store, ledger, metrics, self._lost)
         self.keeper = Keeper(config, self.clock, store, self._custody, self.forwarder, now, boots)
@@ -119,6 +125,11 @@ class BundleAgent:
             self.forwarder.heard(peer, now)
         self.ltp.receive(peer, datagram, now)
 
+    def receive_train(self, peer: str, train: Train, first: int, count: int, now: float) -> None:
+        """Segments of a train arrived from a neighbour; see `LtpEngine.receive_train`."""
+        self.forwarder.heard(peer, now)
+        self.ltp.receive_train(peer, train, first, count, now)
+
     def impose(self, conditions: Conditions, plan: ContactPlan, now: float) -> None:
         """Live under these conditions from the true mission time `now` on, with this contact plan."""
         self.store.set_quota(self.config.quota if conditions.quota is None else conditions.quota)
@@ -128,7 +139,7 @@ class BundleAgent:
             self._plan = plan
             self.update_plan(plan, self.skew.local(now))
 
-    def take_datagrams(self) -> list[tuple[str, bytes, ServiceClass]]:
+    def take_datagrams(self) -> list[tuple[str, bytes | Train, ServiceClass]]:
         """What LTP sends now: neighbour, octets, class."""
         return self.ltp.take_datagrams()
 
@@ -355,7 +366,7 @@ class BundleAgent:
     def _received(self, event: Received, now: float) -> None:
         malformed = False
         for part in event.parts:
-            for data in self.tamperer.pass_on(event.peer or "", part):
+            for data in self.tamperer.pass_on(event.peer or "", bytes(part)):
                 position = start = 0
                 try:
                     while position < len(data):

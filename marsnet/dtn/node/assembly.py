@@ -31,6 +31,8 @@ def assemble(
     boots: int,
     others: Iterable[Layer],
     fetch: Fetch,
+    *,
+    trains: bool = False,
 ) -> tuple[Forwarder, tuple[Layer, ...], LtpLayer]:
     """The forwarder, all layers, and LTP among them.
 
@@ -42,6 +44,7 @@ def assemble(
         boots: how often the node was started before: LTP's random numbers differ each time.
         others: the layers besides LTP.
         fetch: called when a bundle is about to leave.
+        trains: whether LTP's red data is to leave as trains.
 
     Raises:
         InputError: a neighbour wants a layer that is not among `others`, or has no number.
@@ -65,6 +68,7 @@ def assemble(
             checkpoint_every=config.ltp.checkpoint_every,
             control_copies=config.ltp.control_copies,
             max_block=config.ltp.max_block,
+            trains=trains,
         ),
         {name: contacts.models[name] for name, n in config.neighbours.items() if n.convergence == LtpLayer.name},
         config.numbers,

@@ -15,7 +15,7 @@ from marsnet.dtn.node.layer import Layer
 from marsnet.dtn.node.ledger import Ledger, Record, Step
 from marsnet.dtn.node.metrics import NodeMetrics
 from marsnet.dtn.node.queues import Held
-from marsnet.dtn.store import BundleStore, StorageFullError
+from marsnet.dtn.store import StorageFullError, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Custody:
     def __init__(
         self,
         node: str,
-        store: BundleStore,
+        store: Store,
         ledger: Ledger,
         metrics: NodeMetrics,
         forget: Callable[[Held], None],

@@ -67,7 +67,7 @@ class Fragmenter:
             StorageFullError: the disk is full, and what came since the last commit is lost.
         """
         try:
-            bundle = self._keeper.reassembly.join(parts, lambda key: decode(self._keeper.store.load(key)))
+            bundle = self._keeper.reassembly.join(parts, lambda key: decode(bytes(self._keeper.store.load(key))))
             octets = encode(bundle)
         except StoreError:
             self._drop_corrupted(parts, now)

@@ -35,7 +35,7 @@ from marsnet.dtn.node.recent import Recent
 from marsnet.dtn.node.reports import ReportLog, StatusReporter, Subject
 from marsnet.dtn.node.security import NodeSecurity
 from marsnet.dtn.routing import Reason
-from marsnet.dtn.store import Added, BundleRecord, BundleState, BundleStore, StorageFullError, StoreError
+from marsnet.dtn.store import Added, BundleRecord, BundleState, StorageFullError, Store, StoreError
 
 _RECENT = 16 << 20
 """Octets of bundles that came lately and are not read from the store again."""
@@ -69,7 +69,7 @@ class Keeper:
         self,
         config: NodeConfig,
         clock: MissionClock,
-        store: BundleStore,
+        store: Store,
         custody: Custody,
         forwarder: Forwarder,
         now: float,
@@ -334,7 +334,7 @@ class Keeper:
         if recent is not None:
             return recent
         try:
-            return decode(self.store.load(held.key))
+            return decode(bytes(self.store.load(held.key)))
         except (StoreError, BundleError):
             self.discard(held.key, DropReason.CORRUPTED, now, settled=True)
             return None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from marsnet.dtn.bpv7 import ServiceClass
+from marsnet.dtn.recipe import Rope
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Received:
 
     layer: Layer
     peer: str | None
-    parts: tuple[bytes, ...]
+    parts: tuple[bytes | Rope, ...]
     receipt: Hashable = None
     rest: int | None = None
 

@@ -21,11 +21,13 @@ from marsnet.dtn.ltp import (
     RedPartReceived,
     SegmentError,
     SessionId,
+    Train,
     split_block,
 )
 from marsnet.dtn.ltp.segments import KIND_NAMES
 from marsnet.dtn.node.green import GreenBlocks
 from marsnet.dtn.node.layer import Figure, Layer, LayerEvent, PeerDown, Received, Returned, Sent, Taken
+from marsnet.dtn.recipe import Rope
 
 _CLASSES = tuple(reversed(ServiceClass))
 """Classes by the priority that their blocks have in LTP."""
@@ -73,7 +75,11 @@ class LtpLayer(Layer):
         """A datagram arrived; `peer` is the neighbour it came from, where that is known."""
         self.engine.receive(datagram, now, None if peer is None else self._numbers.get(peer))
 
-    def take_datagrams(self) -> list[tuple[str, bytes, ServiceClass]]:
+    def receive_train(self, peer: str, train: Train, first: int, count: int, now: float) -> None:
+        """Segments of a train arrived from a neighbour."""
+        self.engine.receive_train(train, first, count, now, self._numbers.get(peer))
+
+    def take_datagrams(self) -> list[tuple[str, bytes | Train, ServiceClass]]:
         """What is to be sent now: neighbour, octets, class."""
         return [
             (self._names[peer], octets, _CLASSES[priority]) for peer, octets, priority in self.engine.take_datagrams()
@@ -148,10 +154,10 @@ class LtpLayer(Layer):
             self.drops["green data of another service"] += 1
 
     def _red(self, event: RedPartReceived, events: list[LayerEvent]) -> None:
-        parts: tuple[bytes, ...] = (event.data,)
+        parts: tuple[bytes | Rope, ...] = (event.data,)
         if event.service != SERVICE_BUNDLES:
             try:
-                parts = tuple(bytes(part) for part in split_block(event.service, event.data))
+                parts = tuple(bytes(part) for part in split_block(event.service, bytes(event.data)))
             except SegmentError:
                 self.drops["malformed block"] += 1
                 parts = ()

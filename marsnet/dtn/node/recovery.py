@@ -44,7 +44,7 @@ def recover(
             # Put together from fragments a moment ago, and taken up by that.
             continue
         try:
-            bundle = decode(store.load(record.key))
+            bundle = decode(bytes(store.load(record.key)))
         except (StoreError, BundleError):
             _unreadable(keeper, node, record, now)
             continue

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from marsnet.dtn.bpv7 import ServiceClass
+from marsnet.dtn.ltp import Train
 from marsnet.dtn.node.agent import BundleAgent
 from marsnet.dtn.node.conditions import Conditions
 from marsnet.plan.types import ContactPlan
@@ -15,8 +16,8 @@ from marsnet.plan.types import ContactPlan
 class Transport(Protocol):
     """Sends datagrams to neighbours."""
 
-    def send(self, neighbour: str, datagram: bytes, service_class: ServiceClass) -> None:
-        """Send one. What cannot be sent is the transport's to count."""
+    def send(self, neighbour: str, datagram: Any, service_class: ServiceClass) -> None:
+        """Send octets, or a `Train` where the agent makes them. What cannot be sent is the transport's to count."""
 
 
 class NodeRunner:
@@ -52,6 +53,10 @@ class NodeRunner:
     def receive(self, neighbour: str | None, datagram: bytes) -> None:
         """Take a datagram in; call `pump` after a batch of them."""
         self.agent.receive(neighbour, datagram, self._now())
+
+    def receive_train(self, neighbour: str, train: Train, first: int, count: int) -> None:
+        """Take segments of a train in, as `receive`."""
+        self.agent.receive_train(neighbour, train, first, count, self._now())
 
     def wake(self) -> None:
         """A layer has something to tell: act on it soon, and once for all that it tells meanwhile."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from marsnet.dtn.node.config import NodeConfig
-from marsnet.dtn.store import BundleStore, EvictionPolicy
+from marsnet.dtn.store import BundleStore, EvictionPolicy, MemoryStore, Store
 
 
-def open_store(config: NodeConfig, folder: Path | None) -> BundleStore:
+def open_store(config: NodeConfig, folder: Path | None) -> Store:
     """Open the store in a folder, or make one in memory for None.
 
     Raises:
@@ -16,10 +16,13 @@ def open_store(config: NodeConfig, folder: Path | None) -> BundleStore:
         StoreError: another process has it open, or the folder cannot be written.
     """
     quotas = {name: tenant.quota for name, tenant in config.tenants.items() if tenant.quota is not None}
+    policy = EvictionPolicy(tenant_quota=quotas)
+    if folder is None:
+        return MemoryStore(quota_bytes=config.quota, policy=policy)
     return BundleStore(
         folder,
         quota_bytes=config.quota,
-        policy=EvictionPolicy(tenant_quota=quotas),
+        policy=policy,
         on_corruption=config.on_corruption,
         sync=config.durability == "power",
     )

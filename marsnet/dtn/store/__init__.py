@@ -1,5 +1,7 @@
 """The durable store of bundles, of what was seen and delivered, and of protocol state."""
 
+from marsnet.dtn.store.base import Store
+from marsnet.dtn.store.memory import MemoryStore
 from marsnet.dtn.store.store import BundleStore
 from marsnet.dtn.store.types import (
     Added,
@@ -21,7 +23,9 @@ __all__ = [
     "BundleStore",
     "CorruptionError",
     "EvictionPolicy",
+    "MemoryStore",
     "StorageFullError",
+    "Store",
     "StoreCounters",
     "StoreError",
     "UnknownBundleError",

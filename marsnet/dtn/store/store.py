@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 import google_crc32c
 
+from marsnet.dtn.recipe import Rope
 from marsnet.dtn.store.ballast import Ballast
+from marsnet.dtn.store.base import Store
 from marsnet.dtn.store.database import COLUMNS, Database, record_of
 from marsnet.dtn.store.payloads import PayloadFiles
 from marsnet.dtn.store.room import Room
@@ -20,7 +22,6 @@ from marsnet.dtn.store.types import (
     CorruptionError,
     EvictionPolicy,
     StorageFullError,
-    StoreCounters,
     StoreError,
     UnknownBundleError,
     Usage,
@@ -34,11 +35,8 @@ _INSERT = (
 )
 
 
-class BundleStore:
-    """Bundles, what has been seen and delivered, and the protocols' own state, in one transaction at a time.
-
-    Every change joins a transaction that `commit` makes durable: **acknowledge a bundle only after the commit that
-    follows its `add`**. Reads see uncommitted changes. The store keeps no list of bundles in memory.
+class BundleStore(Store):
+    """A store in SQLite and files. It keeps no list of bundles in memory.
 
     A failing disk undoes the transaction as a whole: bundles added in it are not stored (`StorageFullError.lost`),
     while deletions, state changes and protocol state are remembered and become durable with the next commit that
@@ -46,9 +44,6 @@ class BundleStore:
 
     Methods block for as long as SQLite takes (microseconds; `commit` as long as an fsync). `commit` may run in a worker
     thread while no other method is called.
-
-    Attributes:
-        counters: events since opening.
     """
 
     def __init__(
@@ -81,7 +76,7 @@ class BundleStore:
             CorruptionError: the database is corrupt and to be refused.
             StoreError: another process has it open, or the folder cannot be written.
         """
-        self.counters = StoreCounters()
+        super().__init__()
         self._threshold = payload_file_threshold
         self._files: PayloadFiles | None = None
         self._ballast: Ballast | None = None
@@ -100,8 +95,6 @@ class BundleStore:
             )
             self._ballast = Ballast(folder / "ballast", ballast_bytes)
         self._uncommitted: list[int] = []
-        self._handed_out: set[int] = set()
-        self._numbers: dict[tuple[str, str], range] = {}
         self._room = Room(self._db, quota_bytes, policy or EvictionPolicy(), self._handed_out)
 
     def _open(self, file: Path, verify: bool, on_corruption: str, sync: bool) -> Database:
@@ -123,7 +116,7 @@ class BundleStore:
 
     def add(
         self,
-        data: bytes,
+        data: bytes | Rope,
         *,
         bundle_id: bytes,
         source: str,
@@ -135,27 +128,7 @@ class BundleStore:
         state: BundleState = BundleState.QUEUED,
         received_from: str = "",
     ) -> Added:
-        """Store a bundle, unless its ID has been seen; durable after the next `commit`.
-
-        Args:
-            data: the encoded bundle.
-            bundle_id: `BundleId.key`.
-            source: endpoint ID.
-            destination: endpoint ID.
-            service_class: 0 (critical) to 3 (bulk).
-            expiry: mission time, seconds, when it expires; its ID is remembered until then.
-            now: mission time, seconds.
-            tenant: whose quota it counts against.
-            state: where it stands.
-            received_from: node ID of the previous node.
-
-        Returns:
-            Its key, or None for a duplicate, and what was evicted for it.
-
-        Raises:
-            StorageFullError: no room within the quotas, or the disk is full.
-            StoreError: the database failed.
-        """
+        data = bytes(data)
         size = len(data)
         evicted: tuple[BundleRecord, ...] = ()
         try:
@@ -203,16 +176,9 @@ class BundleStore:
         return tuple(record for record, _ in victims)
 
     def set_quota(self, quota_bytes: int) -> None:
-        """Let the store hold so many octets of bundles from now on. What is more stays until it leaves by itself."""
         self._room.set_quota(quota_bytes)
 
     def load(self, key: int) -> bytes:
-        """The encoded bundle.
-
-        Raises:
-            UnknownBundleError: no bundle has this key.
-            CorruptionError: its octets are not those that were stored; delete it.
-        """
         rows = self._db.read("SELECT checksum, file, data FROM bundles WHERE key = ?", (key,))
         if not rows:
             raise UnknownBundleError(f"no bundle {key} in the store")
@@ -231,31 +197,15 @@ class BundleStore:
         return bytes(data)
 
     def record(self, key: int) -> BundleRecord:
-        """What is known of a bundle. Raises UnknownBundleError."""
         rows = self._db.read(f"SELECT {COLUMNS} FROM bundles WHERE key = ?", (key,))  # noqa: S608
         if not rows:
             raise UnknownBundleError(f"no bundle {key} in the store")
         return record_of(rows[0])
 
     def set_state(self, key: int, state: BundleState, handler: str = "") -> None:
-        """Note where a bundle stands, and with which neighbour or application. A key that is gone is ignored."""
         self._change("UPDATE bundles SET state = ?, handler = ? WHERE key = ?", (state.value, handler, key))
 
-    def hand_out(self, key: int) -> None:
-        """A convergence layer has the bundle in hand: it is not evicted. Forgotten at the end of the process."""
-        self._handed_out.add(key)
-
-    def take_back(self, key: int) -> None:
-        """No convergence layer has the bundle in hand any more."""
-        self._handed_out.discard(key)
-
     def delete(self, key: int, *, forget: bool = False) -> None:
-        """Delete a bundle that has been forwarded, delivered or given up. A key that is gone is ignored.
-
-        Args:
-            key: of the bundle.
-            forget: accept it again when it comes again.
-        """
         rows = self._change("DELETE FROM bundles WHERE key = ? RETURNING id, tenant, size, file", (key,))
         if rows:
             self._removed(key, *rows[0], forget=forget)
@@ -275,14 +225,6 @@ class BundleStore:
             self._files.doom(file)
 
     def expire(self, now: float, limit: int = 1000) -> list[BundleRecord]:
-        """Delete bundles that expire at or before `now` (mission time, seconds), and forget as many old IDs.
-
-        Bundles in the hands of an application stay, until it confirms or releases them.
-
-        Args:
-            now: mission time, seconds.
-            limit: bundles at a time; call again while it returns so many.
-        """
         expired: list[BundleRecord] = []
         for service_class in range(4):
             rows = self._db.read(
@@ -301,7 +243,6 @@ class BundleStore:
         return expired
 
     def next_expiry(self) -> float | None:
-        """Mission time, seconds, when `expire` next has a bundle to delete; None in an empty store."""
         times = [
             self._db.read(
                 "SELECT expiry FROM bundles WHERE service_class = ? AND state != ? ORDER BY expiry LIMIT 1",
@@ -312,14 +253,6 @@ class BundleStore:
         return min((rows[0][0] for rows in times if rows), default=None)
 
     def iterate(self, *states: BundleState, page: int = 256) -> Iterator[BundleRecord]:
-        """Bundles in any of the states, each state by class, the most urgent first, and in order of arrival.
-
-        The store may be changed meanwhile: a bundle that leaves the state is not shown, one that enters it may be.
-
-        Args:
-            states: which; a node that restarts asks for QUEUED and FORWARDING.
-            page: records in memory at a time.
-        """
         for state in states:
             for service_class in range(4):
                 after = 0
@@ -336,12 +269,10 @@ class BundleStore:
 
     @property
     def newest(self) -> int:
-        """Key of the bundle that was stored last; 0 in an empty store."""
         rows = self._db.read("SELECT MAX(key) FROM bundles")
         return int(rows[0][0] or 0)
 
     def page(self, after: int, limit: int, states: Iterable[BundleState] = tuple(BundleState)) -> list[BundleRecord]:
-        """Bundles in some states by key, from the first one beyond `after`."""
         wanted = ", ".join(str(state.value) for state in states)
         rows = self._db.read(
             f"SELECT {COLUMNS} FROM bundles WHERE key > ? AND state IN ({wanted}) ORDER BY key LIMIT ?",  # noqa: S608
@@ -352,19 +283,9 @@ class BundleStore:
     # Duplicates and delivery
 
     def seen(self, bundle_id: bytes) -> bool:
-        """Whether a bundle with this ID was accepted, also before a restart, and has not expired."""
         return bool(self._db.read("SELECT 1 FROM seen WHERE id = ?", (bundle_id,)))
 
-    def begin_delivery(self, key: int, application: str) -> None:
-        """Note that the bundle is about to be handed to an application; commit before handing it over."""
-        self.set_state(key, BundleState.DELIVERING, application)
-
     def confirm_delivery(self, key: int) -> bool:
-        """The application has taken the bundle: delete it and remember that, in one transaction.
-
-        Returns:
-            False when that had been confirmed before (or the bundle is gone).
-        """
         rows = self._change("DELETE FROM bundles WHERE key = ? RETURNING id, tenant, size, file", (key,))
         if not rows:
             return False
@@ -372,68 +293,29 @@ class BundleStore:
         self._removed(key, *rows[0], forget=False)
         return True
 
-    def release_delivery(self, key: int) -> None:
-        """The application did not take the bundle: it awaits delivery again."""
-        self.set_state(key, BundleState.AWAITING_DELIVERY)
-
     def delivered(self, bundle_id: bytes) -> bool:
-        """Whether an application of this node has confirmed the bundle with this ID."""
         return bool(self._db.read("SELECT 1 FROM seen WHERE id = ? AND delivered = 1", (bundle_id,)))
-
-    def in_doubt(self) -> list[BundleRecord]:
-        """After a restart: bundles that an application was handed and may have taken.
-
-        Ask the application by bundle ID, or hand it over again marked as a possible repetition.
-        """
-        return list(self.iterate(BundleState.DELIVERING))
 
     # Protocol state
 
     def put(self, space: str, name: str, value: bytes) -> None:
-        """Keep a value of a protocol's own, in the same transaction as the bundles."""
         self._change("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", (space, name, value))
 
     def get(self, space: str, name: str) -> bytes | None:
-        """A value of a protocol, or None."""
         rows = self._db.read("SELECT value FROM state WHERE space = ? AND name = ?", (space, name))
         return bytes(rows[0][0]) if rows else None
 
     def drop(self, space: str, name: str) -> None:
-        """Forget a value of a protocol."""
         self._change("DELETE FROM state WHERE space = ? AND name = ?", (space, name))
 
     def items(self, space: str) -> dict[str, bytes]:
-        """All values of a protocol."""
         rows = self._db.read("SELECT name, value FROM state WHERE space = ? ORDER BY name", (space,))
         return {name: bytes(value) for name, value in rows}
-
-    def reserve(self, space: str, name: str, count: int = 1, *, ahead: int = 0) -> int:
-        """The first of `count` successive numbers that nobody has had, from 0; use them after the next commit.
-
-        Session and sequence numbers are taken so and are not reused after a restart.
-
-        Args:
-            space: as for `put`.
-            name: as for `put`.
-            count: how many.
-            ahead: take so many more, which later calls hand out without a change to the database.
-        """
-        spare = self._numbers.get((space, name), range(0))
-        if len(spare) >= count:
-            self._numbers[space, name] = spare[count:]
-            return spare[0]
-        value = self.get(space, name)
-        first = 0 if value is None else int.from_bytes(value, "big")
-        end = first + count + ahead
-        self.put(space, name, end.to_bytes(8, "big"))
-        self._numbers[space, name] = range(first + count, end)
-        return first
 
     # Transactions
 
     @property
     def dirty(self) -> bool:
-        """Whether `commit` has something to make durable."""
         return self._db.dirty
 
     def commit(self) -> None:
@@ -507,9 +389,7 @@ class BundleStore:
 
     @property
     def usage(self) -> Usage:
-        """Bundles and octets stored."""
         return self._room.usage
 
     def tenant_usage(self, tenant: str) -> Usage:
-        """Bundles and octets that a tenant has stored."""
         return self._room.tenant(tenant)

@@ -76,9 +76,9 @@ int pipe_at(pipe_t *p, int64_t now, seg_t *out, int64_t *delay);
 void pipe_stats(pipe_t *p, pipe_stats_t *out);
 
 /* many frames at a time, for a world on virtual time (train.c) */
-size_t pipe_push_many(pipe_t *p, size_t n, const uint32_t *len, const uint8_t *cls, const uint8_t *quiet, int64_t now,
-                      uint64_t id);
-size_t pipe_take(pipe_t *p, int64_t now, uint64_t *ids, size_t max);
+void pipe_push_trains(pipe_t *p, size_t n, const uint32_t *len, const uint32_t *count, const uint8_t *cls,
+                      const uint8_t *quiet, int64_t now, uint64_t id);
+size_t pipe_take(pipe_t *p, int64_t now, uint64_t *runs, size_t max);
 int64_t pipe_alarm(pipe_t *p);
 void call_queued(pipe_t *p, uint32_t cls, uint32_t len);
 void call_left(pipe_t *p, uint32_t cls, uint32_t len);

@@ -58,16 +58,31 @@ void calls_free(pipe_t *p)
     free(p->calling.at);
 }
 
-/* No frame that ends with so many more octets of a class can arrive earlier: other classes and outages only delay it. */
+/* Whether a frame that is sent later than in segment `k` may arrive earlier, should this one be lost. */
+static int overtaken(const track_t *line, size_t k, int64_t arrival)
+{
+    while (++k < line->n && line->seg[k].t0 < arrival)
+        if (line->seg[k].t0 + delay_at(&line->seg[k], line->seg[k].t0) < arrival)
+            return 1;
+    return 0;
+}
+
+/* No frame that ends with so many more octets of a class can arrive earlier: other classes and outages only delay it,
+ * but for one that cuts the frame in service short. */
 static int64_t earliest(const pipe_t *p, uint32_t cls, int64_t octets)
 {
     int64_t base = p->next_tx;
     if (p->busy) {
+        for (size_t k = p->sender.cur; k < p->sender.n && p->sender.seg[k].t0 < p->busy_end; k++)
+            if (p->sender.seg[k].t0 > p->busy_start && !(p->sender.seg[k].flags & SEG_UP))
+                return p->sender.seg[k].t0;
         base = (int64_t)(p->busy_free >> 30);
         if (p->busy_cls == cls)
             octets -= p->came[cls] - p->left[cls] - (int64_t)waiting(p, cls).bytes;
-        if (octets <= 0)
-            return p->busy_end + delay_at(&p->busy_seg, p->busy_end);
+        if (octets <= 0) {
+            int64_t arrival = p->busy_end + delay_at(&p->busy_seg, p->busy_end);
+            return overtaken(&p->sender, p->sender.cur, arrival) ? p->busy_end : arrival;
+        }
     }
     const track_t *line = &p->sender;
     if (base >= p->horizon || !line->n || base < line->seg[0].t0)
@@ -81,7 +96,7 @@ static int64_t earliest(const pipe_t *p, uint32_t cls, int64_t octets)
     int others = p->busy && p->busy_cls != cls;
     for (uint32_t c = 0; c < p->cfg.classes; c++)
         others |= c != cls && waiting(p, c).frames;
-    return others && arrival > until ? until : arrival;
+    return (others && arrival > until) || overtaken(line, k, arrival) ? until : arrival;
 }
 
 int64_t pipe_alarm(pipe_t *p)
@@ -101,27 +116,36 @@ int64_t pipe_alarm(pipe_t *p)
     return due;
 }
 
-/* Frames arrive at the transmit queues one after another, with successive ids. */
-size_t pipe_push_many(pipe_t *p, size_t n, const uint32_t *len, const uint8_t *cls, const uint8_t *quiet, int64_t now,
-                      uint64_t id)
+/* Trains of frames of one size arrive at the transmit queues, one after another. Train `id + i` has frames
+ * (id + i) << 32 and on. */
+void pipe_push_trains(pipe_t *p, size_t n, const uint32_t *len, const uint32_t *count, const uint8_t *cls,
+                      const uint8_t *quiet, int64_t now, uint64_t id)
 {
     for (size_t i = 0; i < n; i++) {
         p->quiet = quiet[i];
-        pipe_push(p, NULL, len[i], cls[i], now, id + i);
+        for (uint32_t k = 0; k < count[i]; k++)
+            pipe_push(p, NULL, len[i], cls[i], now, (id + i) << 32 | k);
     }
     p->quiet = 0;
-    return n;
 }
 
-/* Frames that have ended by `now`: twice their ids, plus one for those that arrived as they were sent. */
-size_t pipe_take(pipe_t *p, int64_t now, uint64_t *ids, size_t max)
+/* Frames that have ended by `now`, in runs of one fate: the first one's id, then twice their number, plus one when they
+ * arrived as they were sent. */
+size_t pipe_take(pipe_t *p, int64_t now, uint64_t *runs, size_t max)
 {
     rec_t ended[64];
     size_t n = 0, got;
     do {
         got = pipe_pop(p, now, ended, max - n < 64 ? max - n : 64);
-        for (size_t i = 0; i < got; i++)
-            ids[n++] = 2 * ended[i].id + (ended[i].reason == DELIVERED && !ended[i].corrupt);
+        for (size_t i = 0; i < got; i++) {
+            uint64_t well = ended[i].reason == DELIVERED && !ended[i].corrupt, *last = runs + 2 * n - 2;
+            if (n && (last[1] & 1) == well && last[0] + (last[1] >> 1) == ended[i].id) {
+                last[1] += 2;
+            } else {
+                runs[2 * n] = ended[i].id;
+                runs[2 * n++ + 1] = 2 + well;
+            }
+        }
     } while (got && n < max);
     return n;
 }

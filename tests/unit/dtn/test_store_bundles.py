@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from marsnet.dtn.store import (
     BundleStore,
     CorruptionError,
     EvictionPolicy,
+    MemoryStore,
     StorageFullError,
+    Store,
     StoreError,
     UnknownBundleError,
 )
@@ -28,7 +31,15 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
     return tmp_path / "store" if request.param == "disk" else None
 
 
-def add(store: BundleStore, name: str, data: bytes = SMALL, **options: Any) -> int:
+@pytest.fixture(params=["sqlite", "memory"])
+def make(request: pytest.FixtureRequest) -> Callable[..., Store]:
+    """Both stores obey the same rules."""
+    if request.param == "memory":
+        return MemoryStore
+    return lambda **options: BundleStore(None, **options)
+
+
+def add(store: Store, name: str, data: bytes = SMALL, **options: Any) -> int:
     settings: dict[str, Any] = {
         "bundle_id": name.encode(),
         "source": "ipn:1.1",
@@ -42,7 +53,7 @@ def add(store: BundleStore, name: str, data: bytes = SMALL, **options: Any) -> i
     return key
 
 
-def names(store: BundleStore, *states: BundleState) -> list[str]:
+def names(store: Store, *states: BundleState) -> list[str]:
     return [record.id.decode() for record in store.iterate(*states)]
 
 
@@ -101,8 +112,8 @@ def test_order_after_a_restart_is_by_class_and_arrival(tmp_path: Path) -> None:
     assert [record.handler for record in store.iterate(BundleState.FORWARDING)] == ["ipn:5.0"]
 
 
-def test_the_store_may_change_while_it_is_iterated() -> None:
-    store = BundleStore(None)
+def test_the_store_may_change_while_it_is_iterated(make: Callable[..., Store]) -> None:
+    store = make()
     for number in range(10):
         add(store, f"{number}")
     shown = []
@@ -132,8 +143,8 @@ def test_duplicates_are_known_after_restart_until_they_expire(tmp_path: Path) ->
     assert not store.seen(b"a")
 
 
-def test_expiry() -> None:
-    store = BundleStore(None)
+def test_expiry(make: Callable[..., Store]) -> None:
+    store = make()
     add(store, "late", expiry=100.0, service_class=3)
     add(store, "soon", expiry=10.0, service_class=3)
     add(store, "sooner", expiry=5.0, service_class=0)
@@ -147,8 +158,8 @@ def test_expiry() -> None:
     assert [record.id for record in store.expire(10.0, limit=1)] == [b"held"]
 
 
-def test_expiry_in_portions() -> None:
-    store = BundleStore(None)
+def test_expiry_in_portions(make: Callable[..., Store]) -> None:
+    store = make()
     for number in range(25):
         add(store, f"{number}", service_class=number % 4, expiry=float(number))
     portions = [len(store.expire(100.0, limit=10)) for _ in range(4)]
@@ -190,8 +201,8 @@ def test_protocol_state_joins_the_transaction(tmp_path: Path) -> None:
 # Room
 
 
-def test_a_full_store_refuses_what_is_not_more_urgent() -> None:
-    store = BundleStore(None, quota_bytes=250)
+def test_a_full_store_refuses_what_is_not_more_urgent(make: Callable[..., Store]) -> None:
+    store = make(quota_bytes=250)
     add(store, "a", service_class=2)
     add(store, "b", service_class=2)
     for service_class in (2, 3):
@@ -202,8 +213,8 @@ def test_a_full_store_refuses_what_is_not_more_urgent() -> None:
     assert not store.seen(b"c")
 
 
-def test_less_urgent_bundles_make_room_the_first_to_expire_first() -> None:
-    store = BundleStore(None, quota_bytes=400)
+def test_less_urgent_bundles_make_room_the_first_to_expire_first(make: Callable[..., Store]) -> None:
+    store = make(quota_bytes=400)
     add(store, "normal", service_class=2, expiry=1.0e6)
     add(store, "bulk late", service_class=3, expiry=900.0)
     add(store, "bulk soon", service_class=3, expiry=800.0)
@@ -225,8 +236,8 @@ def test_less_urgent_bundles_make_room_the_first_to_expire_first() -> None:
     assert store.usage == (3, 400)
 
 
-def test_what_has_expired_makes_room_for_anything() -> None:
-    store = BundleStore(None, quota_bytes=100, policy=EvictionPolicy(evict=False))
+def test_what_has_expired_makes_room_for_anything(make: Callable[..., Store]) -> None:
+    store = make(quota_bytes=100, policy=EvictionPolicy(evict=False))
     add(store, "old", service_class=0, expiry=10.0)
     with pytest.raises(StorageFullError):
         add(store, "new", service_class=0, now=9.0)
@@ -234,15 +245,15 @@ def test_what_has_expired_makes_room_for_anything() -> None:
     assert [record.id for record in result.evicted] == [b"old"]
 
 
-def test_a_policy_can_forbid_eviction() -> None:
-    store = BundleStore(None, quota_bytes=100, policy=EvictionPolicy(evict=False))
+def test_a_policy_can_forbid_eviction(make: Callable[..., Store]) -> None:
+    store = make(quota_bytes=100, policy=EvictionPolicy(evict=False))
     add(store, "bulk", service_class=3)
     with pytest.raises(StorageFullError):
         add(store, "critical", service_class=0)
 
 
-def test_a_tenant_above_its_quota_gives_up_its_own() -> None:
-    store = BundleStore(None, quota_bytes=10_000, policy=EvictionPolicy(tenant_quota={"a": 200}))
+def test_a_tenant_above_its_quota_gives_up_its_own(make: Callable[..., Store]) -> None:
+    store = make(quota_bytes=10_000, policy=EvictionPolicy(tenant_quota={"a": 200}))
     add(store, "other", tenant="b", service_class=3, expiry=1.0)
     add(store, "own bulk", tenant="a", service_class=3)
     add(store, "own normal", tenant="a")
@@ -255,8 +266,8 @@ def test_a_tenant_above_its_quota_gives_up_its_own() -> None:
     assert store.tenant_usage("b").bundles == 1
 
 
-def test_eviction_among_many_pages() -> None:
-    store = BundleStore(None, quota_bytes=100 * 200)
+def test_eviction_among_many_pages(make: Callable[..., Store]) -> None:
+    store = make(quota_bytes=100 * 200)
     for number in range(200):
         add(store, f"{number}", service_class=3, expiry=500.0)
     result = store.add(SMALL * 150, bundle_id=b"big", source="s", destination="d", service_class=1, expiry=1.0, now=0.0)
@@ -445,8 +456,8 @@ def test_other_versions_and_unusable_folders_are_refused(tmp_path: Path) -> None
         BundleStore(tmp_path / "file")
 
 
-def test_what_is_handed_out_is_not_evicted_until_it_is_taken_back() -> None:
-    store = BundleStore(None, quota_bytes=2 * len(SMALL))
+def test_what_is_handed_out_is_not_evicted_until_it_is_taken_back(make: Callable[..., Store]) -> None:
+    store = make(quota_bytes=2 * len(SMALL))
     first, second = add(store, "first", service_class=3), add(store, "second", service_class=3)
     store.hand_out(first)
     store.hand_out(second)

@@ -1,0 +1,103 @@
+"""Red segments of one block, one after another, as one object: for a world in which octets need not travel.
+
+An engine whose configuration says `trains` hands red data out like this, and takes it in by `LtpEngine.receive_train`.
+What becomes of the data is what becomes of it in datagrams; the octets of a segment are made only when they are asked
+for, and a block is in memory once however many segments of it are on their way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from marsnet.dtn.ltp.sdnv import sdnv_size
+from marsnet.dtn.ltp.segments import RED, DataSegment, SessionId, encode_segment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from marsnet.dtn.recipe import Rope
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Train:
+    """Segments of a block.
+
+    Attributes:
+        session: of the block.
+        service: client service id.
+        block: the whole block.
+        start: offset of the first segment's data in it, octets.
+        length: octets of data in each segment.
+        count: how many segments; a checkpoint goes alone.
+        size: octets of each segment as a datagram.
+        kind: segment type.
+        checkpoint: serial number, 0 on what is no checkpoint.
+        report: serial number of the report that the checkpoint answers.
+    """
+
+    session: SessionId
+    service: int
+    block: bytes | memoryview | Rope
+    start: int
+    length: int
+    count: int
+    size: int
+    kind: int = RED
+    checkpoint: int = 0
+    report: int = 0
+
+    def __len__(self) -> int:
+        """Octets of each segment as a datagram."""
+        return self.size
+
+    def segment(self, first: int, count: int) -> DataSegment:
+        """Some of the segments, which follow one another, as if they were one."""
+        begin = self.start + first * self.length
+        data = Extent(self.block, begin, begin + count * self.length)
+        return DataSegment(self.kind, self.session, self.service, begin, data, self.checkpoint, self.report)
+
+    def datagrams(self) -> list[bytes]:
+        """The segments as they travel elsewhere."""
+        return [encode_segment(self.segment(place, 1)) for place in range(self.count)]
+
+
+class Extent:
+    """A part of a block that is not copied.
+
+    Attributes:
+        block: the whole.
+        begin: first octet.
+        end: one past the last.
+    """
+
+    __slots__ = ("begin", "block", "end")
+
+    def __init__(self, block: bytes | memoryview | Rope, begin: int, end: int) -> None:
+        self.block, self.begin, self.end = block, begin, end
+
+    def __len__(self) -> int:
+        return self.end - self.begin
+
+    def __getitem__(self, part: slice) -> Extent:
+        begin, end, _ = part.indices(len(self))
+        return Extent(self.block, self.begin + begin, self.begin + end)
+
+    def __bytes__(self) -> bytes:
+        return bytes(self.block[self.begin : self.end])
+
+
+def joined(pieces: Sequence[tuple[int, bytes | memoryview | Extent]]) -> bytes | Rope:
+    """Pieces of a block by their offsets, in order and without gaps, as the block; itself where they are all of it."""
+    whole = pieces[0][1]
+    if isinstance(whole, Extent):
+        block = whole.block
+        same = all(isinstance(x, Extent) and x.block is block and x.begin == at for at, x in pieces)
+        if same and not isinstance(block, memoryview) and sum(len(x) for _, x in pieces) == len(block):
+            return block
+    return b"".join([data if isinstance(data, bytes) else bytes(data) for _, data in pieces])
+
+
+def datagram_size(head: int, offset: int, length: int) -> int:
+    """Octets of a red segment that is no checkpoint: `head` are those up to the service, included."""
+    return head + sdnv_size(offset) + sdnv_size(length) + length

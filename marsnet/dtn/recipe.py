@@ -1,0 +1,86 @@
+"""Octets that follow from a few numbers: payloads of traffic are made when they are looked at, and need not be kept."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from functools import lru_cache
+
+DIGEST = 16
+"""Octets of the digest that a payload begins with."""
+_PERIOD = 1024
+"""After so many octets a payload repeats itself."""
+
+
+class Recipe:
+    """The payload of a flow's bundle with a running number: a digest and the octets that it is made over.
+
+    Attributes:
+        flow: name of the flow.
+        index: running number.
+        size: octets.
+    """
+
+    __slots__ = ("_digest", "flow", "index", "size")
+
+    def __init__(self, flow: str, index: int, size: int) -> None:
+        self.flow, self.index, self.size = flow, index, size
+        self._digest: bytes | None = None
+
+    def octets(self, begin: int = 0, end: int | None = None) -> bytes:
+        """The octets from `begin` to before `end`."""
+        stop = self.size if end is None else end
+        if self.size <= DIGEST:
+            return _pattern(self.flow, self.index, self.size)[begin:stop]
+        if self._digest is None:
+            body = self._body(0, self.size - DIGEST)
+            self._digest = hashlib.blake2b(body, digest_size=DIGEST).digest()
+            if not begin and stop == self.size:
+                return self._digest + body
+        if begin >= DIGEST:
+            return self._body(begin - DIGEST, stop - DIGEST)
+        return self._digest[begin:stop] + self._body(0, max(0, stop - DIGEST))
+
+    def _body(self, begin: int, end: int) -> bytes:
+        block = _pattern(self.flow, self.index, min(self.size - DIGEST, _PERIOD))
+        skip = begin % len(block)
+        return (block * math.ceil((skip + end - begin) / len(block)))[skip : skip + end - begin]
+
+
+@lru_cache(32)
+def _pattern(flow: str, index: int, size: int) -> bytes:
+    return hashlib.shake_128(f"{flow}/{index}".encode()).digest(size)
+
+
+class Rope:
+    """Octets of which a middle part is not kept but made by a recipe. It has the length and the slices of `bytes`."""
+
+    __slots__ = ("_length", "begin", "end", "head", "recipe", "tail")
+
+    def __init__(self, head: bytes, recipe: Recipe, begin: int, end: int, tail: bytes) -> None:
+        """Join what is kept and what is made.
+
+        Args:
+            head: octets before the made part.
+            recipe: what makes it.
+            begin: its first octet in what the recipe makes.
+            end: one past its last.
+            tail: octets after it.
+        """
+        self.head, self.recipe, self.begin, self.end, self.tail = head, recipe, begin, end, tail
+        self._length = len(head) + end - begin + len(tail)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __bytes__(self) -> bytes:
+        return b"".join((self.head, self.recipe.octets(self.begin, self.end), self.tail))
+
+    def __getitem__(self, part: slice) -> bytes:
+        begin, end, _ = part.indices(self._length)
+        first = len(self.head)
+        last = first + self.end - self.begin
+        made = b""
+        if begin < last and end > first:
+            made = self.recipe.octets(self.begin + max(0, begin - first), self.begin + min(end, last) - first)
+        return b"".join((self.head[begin:end], made, self.tail[max(0, begin - last) : max(0, end - last)]))
