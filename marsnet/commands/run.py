@@ -153,10 +153,17 @@ def _show(console: Console, finished: Run) -> None:
 
 
 class Bar:
-    """A progress bar over planning and mission time; a line for each tenth where there is no terminal."""
+    """A progress bar over planning and mission time; a line for each tenth where there is no terminal.
 
-    def __init__(self, console: Console, title: str) -> None:
+    Args:
+        console: where it is shown.
+        title: what runs.
+        still: lines also on a terminal, which somebody else may write to as well.
+    """
+
+    def __init__(self, console: Console, title: str, *, still: bool = False) -> None:
         self._console, self._title = console, title
+        self._lines = still or not console.is_terminal
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -165,7 +172,7 @@ class Bar:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
-            disable=not console.is_terminal,
+            disable=self._lines,
         )
         self._task = self._bar.add_task(title, total=1.0, state="planning")
         self._told = -1
@@ -188,6 +195,6 @@ class Bar:
             return
         self._bar.update(self._task, completed=_PLANNING + (1 - _PLANNING) * share, state=state)
         tenth = int(10 * share)
-        if not self._console.is_terminal and tenth > self._told:
+        if self._lines and tenth > self._told:
             self._told = tenth
             self._console.print(f"{self._title}: {state}")

@@ -17,6 +17,7 @@ from marsnet.errors import InputError
 from marsnet.model.source import read_yaml
 from marsnet.model.templates import parse_settings
 from marsnet.runs.execute import execute as run_scenario
+from marsnet.runs.execute import look_at
 from marsnet.runs.folder import make_run_folder
 from marsnet.runs.verdict import conclusion
 from marsnet.worlds.programs import ERRORS, FOLDER, OUTPUT
@@ -108,3 +109,22 @@ def execute(
         raise typer.Exit(finished.exit_code or 1)
     # As a shell has it: a program that a signal has ended counts as 128 and the signal's number.
     raise typer.Exit(end.code if end.code >= 0 else 128 - end.code)
+
+
+@app.command()
+def debug(
+    at: Annotated[str, typer.Option("--at", help="The moment, as '11 h' after the start.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of a run of the warp world; default: the newest.")] = Path(
+        "runs/latest"
+    ),
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Also where marsnet, its packages or the scenario have changed since.")
+    ] = False,
+) -> None:
+    """Make a run again, and open a shell in its guest at a moment of the mission; with its end the guest ends.
+
+    Commands may come from a file: marsnet warp debug --at "11 h" <commands.sh
+    """
+    console = Console(highlight=False, stderr=True)
+    with Bar(console, f"until {at}", still=sys.stdin.isatty()) as bar, ended_like_by_a_person():
+        look_at(folder, at, anyway=anyway, progress=bar.running)

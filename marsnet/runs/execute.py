@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import platform
+import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 from marsnet.dtn.node.ledger import Record
-from marsnet.errors import EnvironmentLacksError
+from marsnet.errors import EnvironmentLacksError, InputError
+from marsnet.model.times import parse_when
 from marsnet.plan.files import write_plan
 from marsnet.runs.findings import Finding, excess
 from marsnet.runs.finished import LEDGER, METRICS, PLAN, REPORT, STORED, write_stored
@@ -22,14 +25,40 @@ from marsnet.runs.openmetrics import write_openmetrics
 from marsnet.runs.prepare import prepare
 from marsnet.runs.report import write_report
 from marsnet.runs.verdict import conclusion, verdict, write_verdict
+from marsnet.units import format_duration
 from marsnet.worlds.machine import detect
-from marsnet.worlds.spec import EmulatedOptions, Outcome, Progress, RunSpec
+from marsnet.worlds.spec import DatapathKind, EmulatedOptions, LinkKind, Outcome, Progress, RunSpec, mission_time
 from marsnet.worlds.virtual import run_virtual
-from marsnet.worlds.warp.world import run_warp
+from marsnet.worlds.warp.world import CONTENT, Replay, look_in, run_warp
 
 World = Literal["emulated", "virtual", "warp"]
 _PACKAGES = ("numpy", "skyfield", "pyerfa", "cbor2", "cryptography")
 """Those that what comes out of a run depends on."""
+
+
+REQUEST = "request.json"
+"""File of a warp run's folder: what was asked for, so that it can be made again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a run in the warp world was asked for.
+
+    Attributes:
+        scenario: absolute path of its file.
+        seed: that it ran with.
+        without_faults: whether its faults were left out.
+        settings: values of parameters.
+        links: `line` or `netem`.
+        datapath: of the switches.
+    """
+
+    scenario: str
+    seed: int
+    without_faults: bool
+    settings: dict[str, object]
+    links: LinkKind
+    datapath: DatapathKind | None
 
 
 @dataclass(frozen=True, repr=False)
@@ -201,9 +230,62 @@ def execute(
         progress=planning,
     )
     write_plan(spec.plan, folder / PLAN)
+    if world == "warp":
+        asked = Request(
+            str(path.resolve()),
+            spec.seed,
+            without_faults,
+            dict(settings or {}),
+            options.links if options else "line",
+            options.datapath if options else None,
+        )
+        (folder / REQUEST).write_text(json.dumps(asdict(asked), indent=1) + "\n", encoding="utf-8")
     finished = perform(spec, world, options, progress)
     write_files(finished)
     return finished
+
+
+def look_at(folder: Path, at: str, *, anyway: bool = False, progress: Progress | None = None) -> None:
+    """Make a run of the warp world again, up to a moment, and open a shell there.
+
+    Args:
+        folder: of the run.
+        at: the moment, as scenario files have instants.
+        anyway: also where marsnet, its packages or the scenario have changed since.
+        progress: told the mission time reached.
+
+    Raises:
+        MarsnetError: it is no run of the warp world, the moment is outside of it, or what ran is not there any more.
+    """
+    try:
+        asked = Request(**json.loads((folder / REQUEST).read_text(encoding="utf-8")))
+        content = (folder / CONTENT).read_text(encoding="ascii").strip()
+    except (OSError, ValueError, TypeError):
+        raise InputError(
+            f"{str(folder)!r} is no run of the warp world", remedy="name the folder of one, or run '--world warp' first"
+        ) from None
+    try:
+        when = parse_when(at)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    with tempfile.TemporaryDirectory(prefix="marsnet-again-") as scratch:
+        spec = prepare(
+            Path(asked.scenario),
+            Path(scratch),
+            emulated=True,
+            rate=1.0,
+            seed=asked.seed,
+            without_faults=asked.without_faults,
+            settings=asked.settings,
+        )
+        moment = mission_time(when, spec.scenario, spec.topology)
+        if not 0 <= moment < spec.scenario.duration:
+            raise InputError(
+                f"{at!r} is outside of the run", remedy=f"it lasts {format_duration(spec.scenario.duration)}"
+            )
+        write_plan(spec.plan, spec.folder / PLAN)
+        options = EmulatedOptions(links=asked.links, datapath=asked.datapath)
+        look_in(spec, Replay(moment, "" if anyway else content), progress, options)
 
 
 def perform(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 import urllib.error
+from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ from marsnet.worlds.lab.switches import socket_drops
 from marsnet.worlds.ownership import let_stay, owned
 from marsnet.worlds.programs import Programs, check_programs
 from marsnet.worlds.software import python_packages
-from marsnet.worlds.spec import EmulatedOptions, Frames, Incident, Outcome, ProgramEnd, Progress, RunSpec
+from marsnet.worlds.spec import EmulatedOptions, Frames, Incident, Outcome, Pause, ProgramEnd, Progress, RunSpec
 from marsnet.worlds.watch import LedgerWatch
 
 _TICKS = 50
@@ -102,8 +105,15 @@ class _Stage:
 def _programs(spec: RunSpec, deployment: Deployment, packages: Path | None) -> Programs:
     lab = deployment.lab
     used = dict.fromkeys(program.node for program in spec.scenario.programs)
-    networks = {node: int(lab.containers.holder(node).attrs["State"]["Pid"]) for node in used}
-    return Programs(spec, networks, {node: lab.address(node) for node in lab.nodes}, deployment.clock, packages)
+    return Programs(
+        spec, _networks(deployment, used), {node: lab.address(node) for node in lab.nodes}, deployment.clock, packages
+    )
+
+
+def _networks(deployment: Deployment, nodes: Iterable[str]) -> dict[str, int]:
+    """Process ids in whose networks nodes are."""
+    containers = deployment.lab.containers
+    return {node: int(containers.holder(node).attrs["State"]["Pid"]) for node in nodes}
 
 
 def _drive(
@@ -117,11 +127,13 @@ def _drive(
     """Let the mission run, with its faults and its programs; returns whether it reached its end."""
     duration, clock = spec.scenario.duration, deployment.clock
     ticks = [duration * i / _TICKS for i in range(1, _TICKS + 1)]
+    pause = options.pause or Pause(math.inf, lambda now, networks: None)
     folders = [deployment.node_folder(node) for node in deployment.lab.nodes] if director.watches else []
     try:
         with LedgerWatch(folders) as watch:
             while ticks:
-                due = min(time for time in (ticks[0], director.next_time, programs.next_time) if time is not None)
+                times = (ticks[0], director.next_time, programs.next_time, pause.at)
+                due = min(time for time in times if time is not None)
                 with options.asleep():
                     records = watch.wait(clock.to_monotonic(due) - time.monotonic())
                 if records:
@@ -131,6 +143,9 @@ def _drive(
                 if director.next_time is not None and director.next_time <= due:
                     director.advance(due)
                 programs.advance(due)
+                if pause.at <= due:
+                    pause.look(clock.now(), _networks(deployment, deployment.lab.nodes))
+                    pause = replace(pause, at=math.inf)
                 if ticks[0] <= due:
                     tell(ticks[0] / duration, _reached(ticks.pop(0), duration))
     except KeyboardInterrupt:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -208,6 +208,19 @@ class Outcome:
     programs: tuple[ProgramEnd, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """An instant at which somebody looks in.
+
+    Attributes:
+        at: mission seconds; infinite for never.
+        look: called then, with the mission time and the process ids in whose networks the nodes are.
+    """
+
+    at: float
+    look: Callable[[float, Mapping[str, int]], None]
+
+
 LinkKind = Literal["line", "netem"]
 DatapathKind = Literal["kernel", "user"]
 
@@ -226,6 +239,7 @@ class EmulatedOptions:
         asleep: entered while the mission runs and no container is to be started, stopped or asked.
         links: what light time is made of: the delay line, or the kernel's netem, which knows no schedule.
         datapath: of the switches: the kernel's or Open vSwitch's own; the kernel's where it has one when None.
+        pause: when somebody looks in, while the mission waits.
         packages: folder of the Python packages that the scenario's programs need; made when None.
     """
 
@@ -238,6 +252,7 @@ class EmulatedOptions:
     asleep: Callable[[], AbstractContextManager[object]] = nullcontext
     links: LinkKind = "line"
     datapath: DatapathKind | None = None
+    pause: Pause | None = None
     packages: Path | None = None
 
 

@@ -75,7 +75,7 @@ def _plain(member: tarfile.TarInfo, mode: int) -> tarfile.TarInfo:
     return member
 
 
-_PythonPickler: Any = pickle._Pickler  # type: ignore[attr-defined]
+_PythonPickler: Any = pickle._Pickler
 
 
 class _Pickler(_PythonPickler):  # type: ignore[misc]

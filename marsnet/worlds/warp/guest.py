@@ -28,6 +28,7 @@ from marsnet.worlds.images import connect
 from marsnet.worlds.spec import EmulatedOptions, Outcome, RunSpec
 from marsnet.worlds.warp.machine import CHANNEL
 from marsnet.worlds.warp.recipe import NODE_IMAGE
+from marsnet.worlds.warp.shell import looking_in
 
 PACKAGES = "mission/packages"
 """Where the guest has the Python packages of the scenario's programs, without the leading slash."""
@@ -130,6 +131,7 @@ def run_mission(channel: Channel, folder: Path, order: dict[str, Any]) -> None:
         metrics=False,
         asleep=platform.asleep,
         packages=Path("/", PACKAGES),
+        pause=looking_in((folder / "moment").read_bytes(), spec.folder, channel.say),
         links=order["links"],
         datapath=order["datapath"],
     )

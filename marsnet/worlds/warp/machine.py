@@ -44,7 +44,7 @@ class Order:
         seed: of every random number inside, 0 to 2^63 - 1.
         clock: UTC at the guest's start, ISO 8601.
         folder: where console and channel are kept.
-        shell: path of a Unix socket that a shell inside can be spoken to by; None for no such device.
+        shell: path of a Unix socket that a shell inside can be spoken to by; None for nobody at the other end.
     """
 
     kernel: Path
@@ -170,7 +170,7 @@ def start_of_clock(epoch: str, lead: float) -> str:
 
 def _command(program: str, order: Order) -> list[str]:
     # The guest ends with its driver, however that ends (prctl(2), PR_SET_PDEATHSIG).
-    command = [
+    return [
         "setpriv", "--pdeathsig", "KILL", program,
         "-M", "pc", "-accel", "tcg", "-icount", "shift=0,sleep=off", "-seed", str(order.seed % 2**63),
         "-rtc", f"base={order.clock},clock=vm", "-cpu", "max,-rdrand,-rdseed", "-smp", "1",
@@ -180,12 +180,11 @@ def _command(program: str, order: Order) -> list[str]:
         "-device", "virtio-serial-pci,ioeventfd=off",
         "-chardev", f"file,id=out,path={order.folder / 'channel'},append=on",
         "-device", f"virtserialport,chardev=out,name={CHANNEL}",
+        "-chardev", "null,id=shell" if order.shell is None
+        else f"socket,id=shell,path={order.shell},server=on,wait=off",
+        "-device", "virtconsole,chardev=shell,name=marsnet.shell",
         "-kernel", str(order.kernel), "-initrd", str(order.initramfs), "-append", _KERNEL_ARGUMENTS,
     ]  # fmt: skip
-    if order.shell is not None:
-        command += ["-chardev", f"socket,id=shell,path={order.shell},server=on,wait=off",
-                    "-device", "virtconsole,chardev=shell,name=marsnet.shell"]  # fmt: skip
-    return command
 
 
 def _available_memory() -> int:

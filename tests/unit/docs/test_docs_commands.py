@@ -61,6 +61,8 @@ RUN_ELSEWHERE = {
     "test_one_program_from_the_command_line",
     'marsnet warp exec scenarios/first_light.yaml --node habitat --at "11 h" --debian mtr-tiny -- '
     "mtr --report areo": "half a day of nine nodes; as the one before, and tests/unit/commands/test_warp_cmd.py",
+    'marsnet warp debug runs/latest --at "8 min"': "tests/integration/warp/test_looking_in.py::"
+    "test_a_run_is_the_same_up_to_the_moment",
     "marsnet warp top runs/latest": "tests/unit/worlds/test_warp_parts.py::test_top_shows_who_woke_a_guest",
     "sudo make test": "it runs this test",
     "make test": "it runs this test",
