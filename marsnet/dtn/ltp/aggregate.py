@@ -24,6 +24,7 @@ class Aggregate(Timer):
         tags: of its service data.
     """
 
+    name = "aggregate"
     __slots__ = ("flush", "number", "parts", "peer", "priority", "size", "tags")
 
     def __init__(self, peer: int, priority: int, number: int, flush: Callable[[Aggregate, float], None]) -> None:
@@ -38,6 +39,10 @@ class Aggregate(Timer):
         self.parts += (prefix, data)
         self.size += len(prefix) + len(data)
         self.tags.append(tag)
+
+    def waits_for(self) -> int:
+        """The engine it is for."""
+        return self.peer
 
     def expire(self, now: float) -> None:
         """It has waited long enough."""

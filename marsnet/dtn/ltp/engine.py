@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from marsnet.dtn.ltp.config import SERVICE_BUNDLES, LtpConfig, PeerModel
@@ -119,6 +120,10 @@ class LtpEngine:
     def running_timers(self) -> int:
         """Timers that have a deadline."""
         return len(self._core.timers)
+
+    def timers(self) -> Counter[tuple[int | None, str]]:
+        """Timers that have a deadline, by peer (None where they wait for none) and by what they are for."""
+        return Counter((timer.waits_for(), timer.name) for timer in self._core.timers.running())
 
     @property
     def held_bytes(self) -> int:

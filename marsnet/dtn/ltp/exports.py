@@ -99,10 +99,15 @@ class Stall(Timer):
     """The end of the wait for reports that the peer owes, though no checkpoint of ours is unanswered."""
 
     __slots__ = ("session",)
+    name = "stall"
 
     def __init__(self, session: ExportSession) -> None:
         super().__init__()
         self.session = session
+
+    def waits_for(self) -> int:
+        """The engine whose reports are missing."""
+        return self.session.link.peer
 
     def expire(self, now: float) -> None:
         """Ask anew."""

@@ -44,6 +44,10 @@ class Pending(Timer):
         self.tries, self.sent_at = 0, 0.0
         self.done = self.queued = False
 
+    def waits_for(self) -> int:
+        """The engine that is to answer."""
+        return self.link.peer
+
     def encode(self, room: int) -> bytes | Train | None:
         """The datagram, in at most `room` octets; None when it does not fit."""
         raise NotImplementedError

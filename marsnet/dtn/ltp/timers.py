@@ -7,7 +7,7 @@ segment whose answer no planned contact can carry has no deadline until the plan
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from heapq import heapify, heappop, heappush
 
 from marsnet.dtn.ltp.config import PeerModel
@@ -22,12 +22,21 @@ def answer_departure(model: PeerModel, arrival: float) -> float | None:
 
 
 class Timer:
-    """One deadline; None while it does not run."""
+    """One deadline; None while it does not run.
+
+    Attributes:
+        name: what it is for.
+    """
 
     __slots__ = ("deadline",)
+    name = "housekeeping"
 
     def __init__(self) -> None:
         self.deadline: float | None = None
+
+    def waits_for(self) -> int | None:
+        """The engine that it waits for, where it waits for one."""
+        return None
 
     def expire(self, now: float) -> None:
         """What happens at the deadline."""
@@ -58,6 +67,10 @@ class TimerQueue:
 
     def __len__(self) -> int:
         return len(self._heap) - self._stale
+
+    def running(self) -> Iterator[Timer]:
+        """Those that have a deadline, in no order."""
+        return iter({id(timer): timer for deadline, _, timer in self._heap if timer.deadline == deadline}.values())
 
     def start(self, timer: Timer, deadline: float | None) -> None:
         """Let the timer end at `deadline`; None suspends it."""

@@ -348,9 +348,8 @@ class BundleAgent:
             case Interrupted(peer=peer, octets=octets, rest=rest):
                 self.arrivals.interrupted(octets, peer, now, rest)
             case Returned(tags=tags, reason=reason, refused=refused, kept=kept):
-                self.metrics.returned[reason] += 1
                 for leg in _legs(tags):
-                    forwarder.on_returned(leg, now, refused=refused)
+                    forwarder.on_returned(leg, now, reason, refused=refused)
                     self.keeper.fragmenter.broke_off(leg, kept)
                     self._goes_on(leg, now)
             case PeerUp(peer=peer, layer=layer):
@@ -365,6 +364,8 @@ class BundleAgent:
 
     def _received(self, event: Received, now: float) -> None:
         malformed = False
+        carriages = self.forwarder.carriage
+        carriage = carriages.get(event.peer or "") or carriages[""]
         for part in event.parts:
             for data in self.tamperer.pass_on(event.peer or "", bytes(part)):
                 position = start = 0
@@ -372,6 +373,7 @@ class BundleAgent:
                     while position < len(data):
                         start = position
                         bundle, position = decode_from(data, position)
+                        carriage.receive(position - start)
                         if event.rest is not None and not self.arrivals.goes_on(bundle, event.rest):
                             event.layer.demand_whole(event.receipt, now)
                             return
@@ -391,7 +393,7 @@ class BundleAgent:
                 self._custody.owe(event.layer, event.receipt)
 
     def _taken(self, leg: Leg, now: float) -> None:
-        self.forwarder.on_taken(leg)
+        self.forwarder.on_taken(leg, now)
         if leg.returned:
             # The neighbour took it, and it is here once more already: the one copy that counts is this one.
             self._goes_on(leg, now)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
 from marsnet.clock import MissionClock
 from marsnet.dtn.node.backoff import Backoff
 from marsnet.dtn.node.config import Address
-from marsnet.dtn.node.layer import Layer
+from marsnet.dtn.node.layer import Figure, Layer
 from marsnet.errors import EnvironmentLacksError
 
 _CONNECT_LIMIT = 20.0
@@ -21,10 +21,13 @@ class Called:
     """A neighbour that this node may connect to.
 
     Attributes:
+        name: of the node.
         address: where it listens; None when it is the one to connect.
         backoff: when to call it.
         dialling: the call under way.
     """
+
+    name: str
 
     def __init__(self, address: Address | None, backoff: Backoff) -> None:
         self.address, self.backoff = address, backoff
@@ -77,6 +80,17 @@ class ConnectingLayer(Layer, Generic[_C]):
     def next_deadline(self, now: float) -> float | None:
         """Of the next attempt to connect. Connections have timers of their own."""
         return min((called.backoff.at for called in self._callable() if called.backoff.at is not None), default=None)
+
+    def figures(self) -> Iterator[tuple[str, Figure]]:
+        """Calls under way and to come."""
+        yield from super().figures()
+        for called in self._callable():
+            text = "1 while a neighbour is to be called again at a certain time."
+            yield called.name, Figure("call_timers", text, "gauge", {}, called.backoff.at is not None)
+            yield (
+                called.name,
+                Figure("calls", "1 while a neighbour is called.", "gauge", {}, called.dialling is not None),
+            )
 
     async def open(self) -> None:
         """Accept connections, where the configuration says so.

@@ -69,6 +69,11 @@ class Contacts:
         boundaries = {t for c in plan.contacts if c.source == self._node for t in (c.start, c.end)}
         return sorted((t for t in boundaries if t > now), reverse=True)
 
+    @property
+    def time(self) -> float:
+        """Mission time when the node last acted; every begin and end of a contact makes it act."""
+        return self._now
+
     def update(self, plan: ContactPlan, now: float) -> None:
         """Take another plan: the next `advance` tells what it has opened and closed."""
         for model in self.models.values():
@@ -107,6 +112,11 @@ class Contacts:
         if neighbour in self.met:
             return self.met[neighbour].rate
         return self.models[neighbour].rate(now)
+
+    def timers(self) -> dict[str, int]:
+        """How many deadlines there are, by what they are for."""
+        retries = sum(at < math.inf for at, _ in self._failed.values())
+        return {"contact": len(self._boundaries), "answer": len(self._answers), "retry": retries}
 
     def next_deadline(self) -> float | None:
         """Mission time of the next thing to do; None when there is none."""

@@ -7,6 +7,7 @@ any instant leaves either the bundle or the record of its end.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
@@ -25,6 +26,9 @@ class _Begun:
     record: Record
     held: Held
     fresh: bool
+
+
+log = logging.getLogger(__name__)
 
 
 class Custody:
@@ -77,6 +81,9 @@ class Custody:
     def note(self, record: Record, service_class: ServiceClass) -> None:
         """Record and count a step that is true already."""
         self._ledger.record(record)
+        if log.isEnabledFor(logging.DEBUG):
+            told = {"bundle": record.bundle, "mission_time": record.time, "class": service_class.name.lower()}
+            log.debug(str(record.step), extra={**told, "details": record.details})
         self._metrics.steps[record.step, service_class] += 1
 
     def commit(self, now: float) -> list[Held] | None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import heapq
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from marsnet.dtn.bpv7 import ServiceClass
+from marsnet.dtn.node.carriage import Carriage
 from marsnet.dtn.node.contacts import FIRST_RETRY, Contacts
 from marsnet.dtn.node.layer import Layer
 from marsnet.dtn.node.queues import ClassQueue, Held, Leg
 from marsnet.dtn.routing import Booking, Decision, Forward, NoRoute, Reason, Router, RouteRequest
 from marsnet.plan.types import ContactPlan
 
+log = logging.getLogger(__name__)
 LEAVING = 32
 """Octets that a bundle grows by at most when it leaves: previous node, hop count, age, copies."""
 SMALL = 1024
@@ -29,6 +32,8 @@ class Forwarder:
         router: decides the next hops.
         contacts: when neighbours can be reached.
         layers: the convergence layer by neighbour.
+        carriage: what passed between this node and each neighbour; under an empty name, unknown senders.
+        stored: bundles and octets held, by class.
         cut: is called with a bundle of which no more than so many octets can go: True when fragments take its place.
         give_up: is called with a bundle that has no route, and why: True when it was deleted.
     """
@@ -58,6 +63,8 @@ class Forwarder:
         self.held: dict[int, Held] = {}
         self.router, self.contacts = router, contacts
         self.layers: dict[str, Layer] = dict(layers)
+        self.carriage = {name: Carriage() for name in ("", *self.layers)}
+        self.stored = {service_class: [0, 0] for service_class in ServiceClass}
         self.keeps_copies = keeps_copies
         self.cut: Callable[[Held, int, float], bool] = lambda held, size, now: False
         self.give_up: Callable[[Held, Reason | None, float], bool] = lambda held, reason, now: False
@@ -77,6 +84,9 @@ class Forwarder:
         for name, layer in self.layers.items():
             rate = self.contacts.planned_rate(name, now)
             if rate != self._rates.get(name, 0.0):
+                if rate and not self._rates.get(name):
+                    self.carriage[name].contact_opened()
+                log.info("contact", extra={"neighbour": name, "rate": rate, "mission_time": now})
                 self._rates[name] = rate
                 layer.contact(name, rate, now)
 
@@ -90,6 +100,10 @@ class Forwarder:
         for name, queue in self._queues.items():
             yield name, self.layers[name], queue, len(self._flying[name]), self._unsent[name]
 
+    def timers(self) -> dict[str, int]:
+        """How many deadlines there are, by what they are for."""
+        return {**self.contacts.timers(), "pardon": len(self._pardons)}
+
     def next_deadline(self, now: float) -> float | None:
         """Mission time of the next thing to do without input; None when there is none."""
         candidates = [self.contacts.next_deadline()]
@@ -99,15 +113,23 @@ class Forwarder:
 
     def hold(self, held: Held) -> None:
         """A bundle has come into the store."""
+        if held.key not in self.held:
+            self._account(held, 1)
         self.held[held.key] = held
         self._named[held.bundle] = held
 
     def release(self, held: Held) -> None:
         """A bundle is here no more."""
-        self.held.pop(held.key, None)
+        if self.held.pop(held.key, None) is not None:
+            self._account(held, -1)
         self._limbo.pop(held.key, None)
         if self._named.get(held.bundle) is held:
             del self._named[held.bundle]
+
+    def _account(self, held: Held, sign: int) -> None:
+        account = self.stored[held.priority]
+        account[0] += sign
+        account[1] += sign * held.size
 
     # Routes
 
@@ -292,19 +314,22 @@ class Forwarder:
         if not leg.sent:
             leg.sent = True
             self._unsent[leg.neighbour] -= leg.held.size
+            self.carriage[leg.neighbour].leave(leg.held.size)
         self._unbook(leg, used=True)
 
-    def on_taken(self, leg: Leg) -> None:
+    def on_taken(self, leg: Leg, now: float) -> None:
         """The neighbour has the bundle. Without effect on it when it has come back since: that copy counts."""
         self.on_sent(leg)
+        self.carriage[leg.neighbour].take(leg.held.priority, leg.held.size, now - leg.held.since)
         if not leg.returned:
             leg.copies = 0
             leg.held.taken |= {leg.neighbour}
             leg.held.members -= leg.serves
         self._drop(leg)
 
-    def on_returned(self, leg: Leg, now: float, *, refused: bool) -> None:
+    def on_returned(self, leg: Leg, now: float, reason: str, *, refused: bool) -> None:
         """A leg comes back from its layer undelivered; `refused` when the neighbour does not want this bundle."""
+        self.carriage[leg.neighbour].returned[reason] += 1
         self._drop(leg)
         if refused:
             self._decline(leg.held, leg.neighbour, now)
@@ -326,6 +351,7 @@ class Forwarder:
 
     def failed(self, neighbour: str, now: float, *, retries: bool) -> None:
         """A neighbour does not answer over a contact that should be open: avoid it."""
+        log.info("neighbour does not answer", extra={"neighbour": neighbour, "mission_time": now})
         self.contacts.failed(neighbour, now, retries=retries)
         self.displace(self.router.contact_failed(neighbour, now), now)
 
@@ -335,6 +361,7 @@ class Forwarder:
             self._restored(neighbour, now)
 
     def _restored(self, neighbour: str, now: float) -> None:
+        log.info("neighbour is used again", extra={"neighbour": neighbour, "mission_time": now})
         self.router.contact_restored(neighbour, now)
         self.retry_limbo(now)
 
@@ -343,6 +370,7 @@ class Forwarder:
     def update(self, plan: ContactPlan, now: float) -> None:
         """Take another plan: what it gives no way any more is routed again, and what had none may have one."""
         void = self.router.update(plan, now)
+        log.info("plan", extra={"contacts": len(plan.contacts), "rerouted": len(void), "mission_time": now})
         self.contacts.update(plan, now)
         self.displace(void, now)
         self.begin(now)
@@ -355,6 +383,9 @@ class Forwarder:
             self._queues[neighbour] = ClassQueue()
             self._unsent[neighbour] = 0
             self._flying[neighbour] = {}
+            self.carriage[neighbour] = Carriage()
+        self.carriage[neighbour].contact_opened()
+        log.info("met", extra={"neighbour": neighbour, "layer": layer.name, "mission_time": now})
         contact, light = self.contacts.meet(neighbour, now)
         self.router.add_opportunistic(contact, light, now)
         self.offer(now)
@@ -364,12 +395,14 @@ class Forwarder:
         contact = self.contacts.part(neighbour)
         if contact is None:
             return
+        log.info("parted", extra={"neighbour": neighbour, "mission_time": now})
         self.displace(self.router.remove_opportunistic(contact, now), now)
         if neighbour not in self.contacts.models:
             for leg in list(self._flying[neighbour]):
-                self.on_returned(leg, now, refused=False)
+                self.on_returned(leg, now, "gone", refused=False)
                 self.route(leg.held, now)
-            del self.layers[neighbour], self._queues[neighbour], self._unsent[neighbour], self._flying[neighbour]
+            for kept in (self.layers, self._queues, self._unsent, self._flying, self.carriage):
+                del kept[neighbour]
 
     def offer(self, now: float) -> None:
         """There is a new way: what has none may take it, and what is copied to all takes it besides."""
@@ -439,6 +472,8 @@ class Forwarder:
         held, name = leg.held, leg.neighbour
         self._unsent[name] += held.size
         self._flying[name][leg] = None
+        self.carriage[name].hand_over(held.priority, again=held.handed)
+        held.handed = True
         if leg.begins:
             leg.handle = layer.send_rest(name, octets, now, tag=leg, service_class=held.priority, base=leg.base)
         else:

@@ -37,6 +37,8 @@ from marsnet.dtn.node.security import NodeSecurity
 from marsnet.dtn.routing import Reason
 from marsnet.dtn.store import Added, BundleRecord, BundleState, StorageFullError, Store, StoreError
 
+_FEW = 1024
+"""Expiries of bundles that are gone may be remembered besides as many as there are bundles."""
 _RECENT = 16 << 20
 """Octets of bundles that came lately and are not read from the store again."""
 _UNREACHABLE = (Reason.UNKNOWN, Reason.UNREACHABLE)
@@ -57,6 +59,7 @@ class Keeper:
         reassembly: fragments that wait for others.
         drops: bundles deleted, by reason and class.
         failures: operations of security that failed, by reason.
+        evicted: bundles that made room for others, by tenant and reason.
         removed_blocks: blocks that were removed because they are unknown here, by type code.
         fragmenter: cuts bundles and puts them together.
         store: of the bundles.
@@ -85,6 +88,7 @@ class Keeper:
         self.reports = ReportLog(config.reports.keep)
         self.reassembly = Reassembly(config.fragments)
         self.drops: Counter[tuple[str, ServiceClass]] = Counter()
+        self.evicted: Counter[tuple[str, str]] = Counter()
         self.failures: Counter[str] = Counter()
         self.removed_blocks: Counter[int] = Counter()
         self.store, self.custody, self.forwarder = store, custody, forwarder
@@ -207,10 +211,11 @@ class Keeper:
 
     def _evicted(self, victims: Iterable[BundleRecord], over: str | None, now: float) -> None:
         for victim in victims:
+            reason = DropReason.PARED if victim.tenant == over else DropReason.EVICTED
             if victim.expiry <= now:
-                self.discard(victim.key, DropReason.LIFETIME, now)
-            else:
-                self.discard(victim.key, DropReason.PARED if victim.tenant == over else DropReason.EVICTED, now)
+                reason = DropReason.LIFETIME
+            self.evicted[victim.tenant, reason] += 1
+            self.discard(victim.key, reason, now)
 
     def audience(self, bundle: Bundle) -> Audience:
         """For whom a bundle is."""
@@ -240,6 +245,11 @@ class Keeper:
             held.subject = Subject.of(bundle)
         self.forwarder.hold(held)
         heapq.heappush(self._expiries, (held.expires, key))
+        here = self.forwarder.held
+        if len(self._expiries) > 2 * len(here) + _FEW:
+            # Bundles that left long before their time would be remembered until then.
+            self._expiries = [(each.expires, each.key) for each in here.values()]
+            heapq.heapify(self._expiries)
         return held
 
     def _copies(self, bundle: Bundle, peer: str | None) -> int:
@@ -292,6 +302,11 @@ class Keeper:
                 return
             _, key = heapq.heappop(self._expiries)
             self.discard(key, DropReason.LIFETIME, now)
+
+    @property
+    def lifetimes_running(self) -> int:
+        """Bundles whose lifetime ends here unless they leave before."""
+        return len(self._expiries)
 
     @property
     def next_expiry(self) -> float | None:

@@ -195,7 +195,12 @@ class LtpLayer(Layer):
             exports, imports = self.engine.open_sessions(number)
             for way, count in (("export", exports), ("import", imports)):
                 yield name, Figure("ltp_sessions", "Open LTP sessions.", "gauge", {"direction": way}, count)
-        yield "", Figure("ltp_timers", "Timers that run.", "gauge", {}, self.engine.running_timers)
+        running = self.engine.timers()
+        text = "Timers that run; those of a closed contact have no deadline."
+        for number, name in self._names.items():
+            for what in ("checkpoint", "report", "cancel", "stall", "aggregate"):
+                yield name, Figure("ltp_timers", text, "gauge", {"type": what}, running[number, what])
+        yield "", Figure("ltp_timers", text, "gauge", {"type": "housekeeping"}, running[None, "housekeeping"])
         yield "", Figure("ltp_held_bytes", "Octets of unfinished imports.", "gauge", {}, self.engine.held_bytes)
         for reason, count in (
             ("malformed", self.engine.malformed),

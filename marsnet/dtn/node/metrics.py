@@ -12,6 +12,7 @@ from marsnet.dtn.node.ledger import Step
 
 if TYPE_CHECKING:
     from marsnet.dtn.node.agent import BundleAgent
+    from marsnet.dtn.node.udp import UdpTransport
 
 LATENCY_BUCKETS = (1, 10, 60, 300, 600, 800, 900, 1000, 1200, 1500, 2000, 3600, 7200, 14400, 43200, 86400)
 """Upper bounds of the histogram of latency, mission seconds."""
@@ -27,10 +28,10 @@ class NodeMetrics:
         late_by: the same in Prometheus' buckets.
         latencies: mission seconds from creation to delivery, by class.
         steps: steps in the lives of bundles, by step and class.
-        returned: bundles that a convergence layer did not bring to the neighbour, by reason.
         malformed: octets from a neighbour that are no bundle.
         agent: whose state is exposed; None before there is one.
         applications: who else has figures.
+        sockets: of layers that leave them to the process, by layer.
     """
 
     def __init__(self, node: str) -> None:
@@ -38,10 +39,10 @@ class NodeMetrics:
         self.lateness, self.late_by = Quantiles(), Buckets(_LATENESS)
         self.latencies: dict[ServiceClass, Buckets] = {}
         self.steps: Counter[tuple[Step, ServiceClass]] = Counter()
-        self.returned: Counter[str] = Counter()
         self.malformed = 0
         self.agent: BundleAgent | None = None
         self.applications: list[Traffic] = []
+        self.sockets: dict[str, UdpTransport] = {}
 
     def latency(self, service_class: ServiceClass, seconds: float) -> None:
         """A bundle was delivered so many mission seconds after its creation."""

@@ -49,6 +49,7 @@ class Held:
         subject: what reports about it need, where it asks for any.
         replaces: bundles in the store that it was made of: they leave when it is durable.
         parent: the bundle that it was cut from, until then.
+        handed: whether it was given to a convergence layer before.
         legs: its ways to neighbours; several when it is copied.
         taken: neighbours that have a copy, while this node keeps its own.
         refused: neighbours that declined it lately.
@@ -63,6 +64,7 @@ class Held:
     expires: float
     since: float
     previous_hop: str | None = None
+    handed: bool = False
     copies: int = 1
     members: frozenset[str] = frozenset()
     whole: bool = False

@@ -220,6 +220,8 @@ class TcpclLayer(ConnectingLayer[_Peer]):
                 counts.update(session.engine.counters)
             waiting = sum(session.engine.queued_octets for session in peer.sessions)
             yield name, Figure("tcpcl_sessions", "Open sessions.", "gauge", {}, len(peer.sessions))
+            running = sum(session.engine.next_deadline(self._loop.time()) is not None for session in peer.sessions)
+            yield name, Figure("tcpcl_timers", "Sessions with a deadline.", "gauge", {}, running)
             yield name, Figure("tcpcl_queued_bytes", "Octets that wait in sessions.", "gauge", {}, waiting)
             yield (
                 name,

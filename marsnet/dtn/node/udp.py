@@ -7,10 +7,11 @@ import asyncio
 import errno
 import socket
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from marsnet.dtn.bpv7 import ServiceClass
 from marsnet.dtn.node.config import Address
+from marsnet.dtn.node.layer import Figure
 from marsnet.errors import EnvironmentLacksError
 
 _BATCH, _BATCH_OCTETS = 128, 2 << 20
@@ -96,6 +97,17 @@ class UdpTransport:
             pump()
 
         self._loop.add_reader(self._receiver, read)
+
+    def figures(self) -> Iterator[tuple[str, Figure]]:
+        """For Prometheus, as those of a layer."""
+        for reason, count in self.lost.items():
+            text = "Datagrams that the operating system refused."
+            yield "", Figure("unsent_datagrams", text, "counter", {"reason": reason}, count)
+        text = "Datagrams from addresses that are no neighbour's."
+        yield "", Figure("unknown_datagrams", text, "counter", {}, self.unknown)
+        for service_class, waiting in self._waiting.items():
+            text = "Datagrams that wait for room in a socket."
+            yield "", Figure("waiting_datagrams", text, "gauge", {"class": service_class.name.lower()}, len(waiting))
 
     def close(self) -> None:
         """Release the sockets."""

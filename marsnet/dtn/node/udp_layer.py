@@ -26,6 +26,9 @@ class Datagrams(Protocol):
     def send(self, neighbour: str, datagram: bytes, service_class: ServiceClass) -> None:
         """Send one."""
 
+    def figures(self) -> Iterator[tuple[str, Figure]]:
+        """For Prometheus, as those of a layer."""
+
     def close(self) -> None:
         """Release sockets."""
 
@@ -108,6 +111,7 @@ class UdpclLayer(Layer):
     def figures(self) -> Iterator[tuple[str, Figure]]:
         """Datagrams."""
         yield from super().figures()
+        yield from self._transport.figures()
         for name, way in self._ways.items():
             yield name, Figure("udpcl_sent_bundles", "Bundles sent in datagrams.", "counter", {}, way.sent)
         yield "", Figure("udpcl_received_bundles", "Bundles received in datagrams.", "counter", {}, self._received)

@@ -134,6 +134,22 @@ class NoRoute(NamedTuple):
     fits: int = 0
 
 
+class Outlook(NamedTuple):
+    """What a router knows of the contacts with a neighbour.
+
+    Attributes:
+        contact: the one that is open; None without one.
+        free: bytes of it that a bundle of each priority can still book.
+        booked: bytes of bundles of each priority that are to leave on it.
+        next: the one that begins next.
+    """
+
+    contact: Contact | None = None
+    free: tuple[float, ...] = ()
+    booked: tuple[float, ...] = ()
+    next: Contact | None = None
+
+
 Decision: TypeAlias = list[Forward] | NoRoute
 """At least one `Forward`, ordered by arrival (several when a bundle is replicated), or `NoRoute`."""
 
@@ -181,6 +197,9 @@ class Router(Protocol):
 
     def overdue(self, now: float) -> list[Booking]:
         """Live bookings whose first contact has ended without their being sent: void, to be routed again."""
+
+    def outlook(self, neighbour: str, now: float) -> Outlook:
+        """The contact with a neighbour that is open, what is booked and left of it, and the next one."""
 
     def residual(self, contact: Contact, priority: int) -> float:
         """Bytes of the contact that a bundle of this priority can still book (SABR 3.2.6.8.8, MTV).

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from marsnet.dtn.routing.api import PRIORITIES, Booking, BookingState, Forward, NoRoute, Reason, RouteRequest
+from itertools import pairwise
+
+from marsnet.dtn.routing.api import PRIORITIES, Booking, BookingState, Forward, NoRoute, Outlook, Reason, RouteRequest
 from marsnet.dtn.routing.graph import Change, ContactGraph, Margin, Slot
 from marsnet.dtn.routing.ledger import Ledger, inherit_spent
 from marsnet.errors import InputError
@@ -78,6 +80,18 @@ class PlannedRouter:
     def overdue(self, now: float) -> list[Booking]:
         """Live bookings whose first contact has ended without their being sent: void, to be routed again."""
         return self._ledger.overdue(now)
+
+    def outlook(self, neighbour: str, now: float) -> Outlook:
+        """The contact with a neighbour that is open, what is booked and left of it, and the next one."""
+        graph = self._graph
+        open_now = graph.open_contacts(self._node, neighbour, now)
+        coming = graph.next_contact(self._node, neighbour, now)
+        if not open_now:
+            return Outlook(next=coming)
+        slot = max(open_now, key=lambda slot: slot.stop)
+        free = tuple(slot.residual(priority) for priority in range(PRIORITIES))
+        booked = tuple(more - less for less, more in pairwise((0.0, *slot.pending)))
+        return Outlook(slot.contact, free, booked, coming)
 
     def residual(self, contact: Contact, priority: int) -> float:
         """Bytes of the contact that a bundle of this priority can still book (SABR 3.2.6.8.8, MTV).

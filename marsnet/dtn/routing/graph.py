@@ -224,6 +224,18 @@ class ContactGraph:
         lanes = [lane for lane in self.lanes[self.index[node]] if lane.target == target]
         return [slot for lane in lanes for slot in lane.slots if slot.start <= now < slot.contact.end]
 
+    def next_contact(self, node: str, neighbour: str, now: float) -> Contact | None:
+        """The contact from a node to a neighbour that begins next."""
+        if node not in self.index or neighbour not in self.index:
+            return None
+        target = self.index[neighbour]
+        coming = []
+        for lane in self.lanes[self.index[node]]:
+            if lane.target == target:
+                at = bisect_right(lane.ends, now)
+                coming += [slot.contact for slot in lane.slots[at : at + 2] if slot.start > now][:1]
+        return min(coming, key=lambda contact: contact.start, default=None)
+
     def discover(self, contact: Contact, light: Range, now: float) -> Change:
         """Add a contact that no plan states."""
         if contact not in self.slots:

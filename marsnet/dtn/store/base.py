@@ -240,6 +240,11 @@ class Store(ABC):
 
     @property
     @abstractmethod
+    def quota(self) -> int:
+        """Octets that it may hold."""
+
+    @property
+    @abstractmethod
     def usage(self) -> Usage:
         """Bundles and octets stored."""
 

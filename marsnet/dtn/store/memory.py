@@ -292,6 +292,11 @@ class MemoryStore(Store):
         self.commit()
 
     @property
+    def quota(self) -> int:
+        """Octets that it may hold."""
+        return self._quota
+
+    @property
     def usage(self) -> Usage:
         return Usage(len(self._bundles), self._size)
 

@@ -31,6 +31,11 @@ class Room:
         self._quota = quota
 
     @property
+    def quota(self) -> int:
+        """Octets that may be stored."""
+        return self._quota
+
+    @property
     def usage(self) -> Usage:
         """Bundles and octets stored."""
         return Usage(sum(bundles for bundles, _ in self._usage.values()), self._size)

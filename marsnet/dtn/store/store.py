@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -327,6 +328,7 @@ class BundleStore(Store):
         """
         if not self._db.dirty:
             return
+        began = time.perf_counter()
         try:
             self._commit()
         except (sqlite3.Error, OSError) as error:
@@ -336,6 +338,7 @@ class BundleStore(Store):
             except (sqlite3.Error, OSError) as again:
                 self._undo_or_raise(again)
                 raise self._db.explain(again, ()) from again
+        self.counters.commit_seconds += time.perf_counter() - began
 
     def _commit(self) -> None:
         self._db.begin()
@@ -390,6 +393,11 @@ class BundleStore(Store):
     @property
     def usage(self) -> Usage:
         return self._room.usage
+
+    @property
+    def quota(self) -> int:
+        """Octets that it may hold."""
+        return self._room.quota
 
     def tenant_usage(self, tenant: str) -> Usage:
         return self._room.tenant(tenant)

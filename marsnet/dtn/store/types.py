@@ -110,6 +110,7 @@ class StoreCounters:
         evicted: bundles deleted to make room.
         expired: bundles deleted after their lifetime.
         commits: transactions made durable.
+        commit_seconds: host seconds that this took.
         failed_commits: transactions undone (disk full, I/O error).
         corrupt_bundles: bundles whose octets did not fit their checksum when read.
         orphans: payload files without a bundle, removed when the store was opened.
@@ -122,6 +123,7 @@ class StoreCounters:
     evicted: int = 0
     expired: int = 0
     commits: int = 0
+    commit_seconds: float = 0.0
     failed_commits: int = 0
     corrupt_bundles: int = 0
     orphans: int = 0
