@@ -72,6 +72,13 @@ def run(
     if rate is not None:
         check_rate(rate)
     chosen = choose_world(cast("World | None", world))
+    if chosen == "warp" and rate not in (None, 1.0):
+        raise InputError(f"--rate is {rate:g}, the warp world runs at true light time", remedy="leave --rate out")
+    if chosen != "emulated" and (lab is not None or keep or prometheus is not None):
+        raise InputError(
+            f"the {chosen} world leaves no lab behind",
+            remedy="leave --lab, --keep and --prometheus out, or run it emulated",
+        )
     if chosen == "virtual" and (links, datapath) != ("line", None):
         raise InputError("the virtual world has no kernel and no switches", remedy="leave --links and --datapath out")
     console = Console(highlight=False, stderr=as_json)

@@ -37,7 +37,7 @@ def parse_settings(texts: Sequence[str]) -> dict[str, object]:
 
 def unknown_setting(name: str, known: Iterable[str]) -> InputError:
     """The error about a setting that no file declares."""
-    names = list(known)
+    names = list(dict.fromkeys(known))
     near = difflib.get_close_matches(name, names, n=1)
     there = f"there are {', '.join(names)}" if names else "declare it under 'parameters' in the file"
     return InputError(

@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from marsnet import cli
+from marsnet.errors import InputError
 
 SHORT = Path(__file__).parents[2] / "integration" / "runs" / "short.yaml"
 
@@ -98,3 +99,23 @@ def test_faults_may_overlap(tmp_path: Path) -> None:
         {"kind": "node_silent", "node": "habitat", "at": "42 min", "duration": "5 min"},
     ]
     assert verdict(tmp_path, faults=faults)["requirements"][-3]["passed"]
+
+
+@pytest.mark.parametrize(
+    ("world", "option", "said"),
+    [
+        ("warp", ("--rate", "60"), "the warp world runs at true light time"),
+        ("warp", ("--keep",), "the warp world leaves no lab behind"),
+        ("virtual", ("--lab", "mine"), "the virtual world leaves no lab behind"),
+        ("virtual", ("--prometheus", "127.0.0.1:9999"), "the virtual world leaves no lab behind"),
+        ("virtual", ("--links", "netem"), "the virtual world has no kernel"),
+    ],
+)
+def test_an_option_that_a_world_does_not_know_is_refused(
+    world: str, option: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=said):
+        CliRunner().invoke(
+            cli.app, ["run", str(SHORT), "--world", world, "--output", str(tmp_path), *option], catch_exceptions=False
+        )
+    assert not list(tmp_path.iterdir())
