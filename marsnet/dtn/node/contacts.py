@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from marsnet.dtn.ltp import PlanPeer
+from marsnet.dtn.ltp.timers import answer_departure
 from marsnet.plan.types import Contact, ContactPlan, Range
 
 FIRST_RETRY, LAST_RETRY = 60.0, 1800.0
@@ -25,12 +26,14 @@ class Passed(NamedTuple):
         closed: neighbours whose contact has closed.
         answered: neighbours that must have answered by now what was sent before their contact closed.
         again: failed neighbours that are to be tried again.
+        silent: neighbours that were tried again and have not answered by now.
         boundary: whether any contact of this node began or ended.
     """
 
     closed: list[str]
     answered: list[str]
     again: list[str]
+    silent: list[str]
     boundary: bool
 
 
@@ -59,6 +62,10 @@ class Contacts:
         self._open = {name: model.can_send(now) for name, model in self.models.items()}
         self._failed: dict[str, tuple[float, float]] = {}
         """Neighbours that do not answer: when to try again, and how long to wait after that."""
+        self._tried: set[str] = set()
+        """Failed neighbours to which one bundle may go, to see whether they are there again."""
+        self._trials: list[tuple[float, str]] = []
+        """When those that it went to must have answered."""
         self._answers: list[tuple[float, str]] = []
         """When the last answers over a contact that has closed must have come, and from whom."""
         self._node = node
@@ -123,20 +130,24 @@ class Contacts:
         candidates = [at for at, _ in self._failed.values() if at < math.inf]
         if self._boundaries:
             candidates.append(self._boundaries[-1])
-        if self._answers:
-            candidates.append(self._answers[0][0])
+        candidates += [heap[0][0] for heap in (self._answers, self._trials) if heap]
         return min(candidates, default=None)
 
     def advance(self, now: float) -> Passed:
         """What has happened by `now`."""
         self._now = now
-        passed = Passed([], [], [], self._pass_boundaries(now))
+        passed = Passed([], [], [], [], self._pass_boundaries(now))
         while self._answers and self._answers[0][0] <= now:
             passed.answered.append(heapq.heappop(self._answers)[1])
         for neighbour, (at, wait) in self._failed.items():
             if at <= now:
                 self._failed[neighbour] = (math.inf, wait)
+                self._tried.add(neighbour)
                 passed.again.append(neighbour)
+        while self._trials and self._trials[0][0] <= now:
+            neighbour = heapq.heappop(self._trials)[1]
+            if neighbour in self._failed:
+                passed.silent.append(neighbour)
         if passed.boundary:
             for name, model in self.models.items():
                 is_open = model.can_send(now)
@@ -147,12 +158,35 @@ class Contacts:
         return passed
 
     def failed(self, neighbour: str, now: float, *, retries: bool) -> None:
-        """A neighbour does not answer. Unless its layer `retries`, it is tried again after a while."""
-        _, wait = self._failed.get(neighbour, (0.0, FIRST_RETRY))
-        self._failed[neighbour] = (math.inf if retries else now + wait, min(2 * wait, LAST_RETRY))
+        """A neighbour does not answer. Unless its layer `retries`, it is tried again after a while.
+
+        What is said again before that, of other things that were under way to it, is no news.
+        """
+        at, wait = self._failed.get(neighbour, (math.inf, FIRST_RETRY))
+        if at == math.inf:
+            self._failed[neighbour] = (math.inf if retries else now + wait, min(2 * wait, LAST_RETRY))
+
+    def tries(self, neighbour: str, size: int, now: float) -> bool:
+        """A bundle leaves; returns whether it is the one that shows whether a failed neighbour is there again.
+
+        Args:
+            neighbour: that it leaves for.
+            size: octets of the bundle.
+            now: mission seconds.
+        """
+        if neighbour not in self._tried:
+            return False
+        self._tried.discard(neighbour)
+        model = self.models[neighbour]
+        light = model.owlt(now)
+        answer = answer_departure(model, now + 8 * size / self.rate(neighbour, now) + light)
+        if answer is not None:
+            heapq.heappush(self._trials, (answer + light + self._margin, neighbour))
+        return True
 
     def heard(self, neighbour: str) -> bool:
         """A neighbour is there; returns whether it had failed."""
+        self._tried.discard(neighbour)
         return self._failed.pop(neighbour, None) is not None
 
     def _pass_boundaries(self, now: float) -> bool:

@@ -12,6 +12,7 @@ from marsnet.dtn.node.carriage import Carriage
 from marsnet.dtn.node.contacts import FIRST_RETRY, Contacts
 from marsnet.dtn.node.layer import Layer
 from marsnet.dtn.node.queues import ClassQueue, Held, Leg
+from marsnet.dtn.node.returning import Ways, doubtful
 from marsnet.dtn.routing import Booking, Decision, Forward, NoRoute, Reason, Router, RouteRequest
 from marsnet.plan.types import ContactPlan
 
@@ -20,6 +21,8 @@ LEAVING = 32
 """Octets that a bundle grows by at most when it leaves: previous node, hop count, age, copies."""
 SMALL = 1024
 """Octets: parts are not told apart more finely when a size is sought that has a route."""
+_WAITS = NoRoute(Reason.UNREACHABLE)
+"""A bundle that came back, and has no other way for now."""
 Fetch = Callable[[Leg, float], bytes | None]
 """The octets of a bundle as they leave now for the leg's neighbour; None when it must not leave."""
 
@@ -75,8 +78,9 @@ class Forwarder:
         self._booked: dict[Booking, Leg] = {}
         self._named: dict[str, Held] = {}
         self._limbo: dict[int, Held] = {}
+        self._ways = Ways()
         self._pardons: list[tuple[float, int, str]] = []
-        """When a neighbour that declined a bundle is offered it again."""
+        """When a neighbour that declined a bundle is offered it again, or one that came back may go as it went."""
         self._rates: dict[str, float] = {}
 
     def begin(self, now: float) -> None:
@@ -117,6 +121,7 @@ class Forwarder:
             self._account(held, 1)
         self.held[held.key] = held
         self._named[held.bundle] = held
+        self._ways.came_back(held.bundle, held.previous_hop)
 
     def release(self, held: Held) -> None:
         """A bundle is here no more."""
@@ -163,21 +168,29 @@ class Forwarder:
 
     def _ask(self, held: Held, destination: str, now: float, size: int = 0) -> Decision:
         excluded = held.refused | {leg.neighbour for leg in held.legs} | held.taken
-        return self.router.route(
-            RouteRequest(
-                destination,
-                math.ceil((size or held.size) * self._expansion),
-                int(held.priority),
-                held.expires,
-                previous_hop=held.previous_hop,
-                excluded=frozenset(held.refused if held.members else excluded),
-                critical=held.copies > 1 and not held.members,
-            ),
-            now,
+        request = RouteRequest(
+            destination,
+            math.ceil((size or held.size) * self._expansion),
+            int(held.priority),
+            held.expires,
+            previous_hop=held.previous_hop,
+            excluded=frozenset(held.refused if held.members else excluded),
+            critical=held.copies > 1 and not held.members,
         )
+        avoided = frozenset() if held.members else self._ways.avoided(held.bundle)
+        if avoided:
+            decision = self.router.route(request._replace(avoided=avoided), now)
+            if not isinstance(decision, NoRoute):
+                return decision
+            if not self._ways.pardon(held.bundle, now):
+                until = self._ways.wait(held.bundle, now)
+                if until is not None:
+                    heapq.heappush(self._pardons, (until, held.key, ""))
+                return _WAITS
+        return self.router.route(request, now)
 
     def _lead(self, held: Held, forward: Forward) -> Leg:
-        leg = Leg(held, forward.neighbour, forward.booking)
+        leg = Leg(held, forward.neighbour, forward.booking, doubtful(forward.route))
         held.legs.append(leg)
         self._booked[forward.booking] = leg
         self._queues[forward.neighbour].push(leg)
@@ -200,6 +213,9 @@ class Forwarder:
 
     def _stuck(self, held: Held, decision: NoRoute, now: float) -> None:
         """Nothing takes the bundle as it is: cut it, give it up, or keep it until something changes."""
+        if decision is _WAITS:
+            self._limbo[held.key] = held
+            return
         if self._cut_to_fit(held, held.destination, decision, now):
             return
         if not self.give_up(held, decision.reason, now):
@@ -325,6 +341,9 @@ class Forwarder:
             leg.copies = 0
             leg.held.taken |= {leg.neighbour}
             leg.held.members -= leg.serves
+            self._ways.went(leg.held.bundle, leg.neighbour, leg.relay)
+        else:
+            self._ways.fail(leg.held.bundle, leg.relay)
         self._drop(leg)
 
     def on_returned(self, leg: Leg, now: float, reason: str, *, refused: bool) -> None:
@@ -422,6 +441,10 @@ class Forwarder:
             self.begin(now)
             self.displace(self.router.overdue(now), now)
             self.retry_limbo(now)
+        for name in passed.silent:
+            self.failed(name, now, retries=False)
+            for leg in list(self._flying[name]):
+                self.layers[name].cancel(leg.handle, now)
         for name in passed.again:
             self._restored(name, now)
         while self._pardons and self._pardons[0][0] <= now:
@@ -478,4 +501,7 @@ class Forwarder:
             leg.handle = layer.send_rest(name, octets, now, tag=leg, service_class=held.priority, base=leg.base)
         else:
             leg.handle = layer.send(name, octets, now, tag=leg, service_class=held.priority)
+        if self.contacts.tries(name, held.size, now):
+            # One bundle is enough to see whether a neighbour is there again; the others go round it until then.
+            self.displace(self.router.contact_failed(name, now), now)
         return True

@@ -86,6 +86,7 @@ class Leg:
         held: the bundle.
         neighbour: next hop.
         booking: its volume on the route, until it has left.
+        relay: by way of which it goes on, empty where the neighbour is the destination.
         copies: how many of the bundle's copies it stands for; the neighbour may make as many of its own.
         serves: for a group's bundle, the nodes that the neighbour is to reach.
         payload_at: position of the payload's first octet in what was handed to the layer.
@@ -101,6 +102,7 @@ class Leg:
     held: Held
     neighbour: str
     booking: Booking | None = None
+    relay: str = ""
     copies: int = 1
     serves: set[str] = field(default_factory=set)
     payload_at: int = 0

@@ -34,6 +34,7 @@ class RouteRequest(NamedTuple):
         expires: mission time in seconds after which delivery is worthless.
         previous_hop: node the bundle came from; never a next hop.
         excluded: neighbours that refused the bundle; never next hops.
+        avoided: nodes that the route must not lead by, wherever they stand on it.
         critical: replicate over disjoint paths.
         key: identity of the bundle. Routing a key again first releases its live bookings, so that a bundle never holds
             volume twice. None switches that off.
@@ -45,6 +46,7 @@ class RouteRequest(NamedTuple):
     expires: float
     previous_hop: str | None = None
     excluded: frozenset[str] = frozenset()
+    avoided: frozenset[str] = frozenset()
     critical: bool = False
     key: Hashable = None
 

@@ -23,7 +23,7 @@ class _NeighbourRouter(PlannedRouter):
 
     def _offer(self, bundle: RouteRequest, neighbours: Iterable[str], now: float) -> Decision:
         """Send to each of the neighbours that are allowed, on the contact that has the bundle there first."""
-        barred = bundle.excluded | {bundle.previous_hop, self._node}
+        barred = bundle.excluded | bundle.avoided | {bundle.previous_hop, self._node}
         offers: list[Forward] = []
         fits, late, met = 0, False, False
         for name in neighbours:

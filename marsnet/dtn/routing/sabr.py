@@ -49,7 +49,7 @@ class SabrRouter(PlannedRouter):
         Raises:
             InputError: when the size is not positive or the priority is none of 0..3.
         """
-        destination, size, priority, expires, previous_hop, excluded, critical, key = bundle
+        destination, size, priority, expires, previous_hop, excluded, avoided, critical, key = bundle
         if key is not None:
             self._ledger.release_key(key)
         if self._ledger.freed:
@@ -61,7 +61,7 @@ class SabrRouter(PlannedRouter):
         self._latest = now
         entry_key = (destination, size.bit_length() >> 2, previous_hop, excluded)
         entry = self._cache.get(entry_key)
-        if entry is not None and entry.paths and not critical:
+        if entry is not None and entry.paths and not critical and not avoided:
             path = entry.paths[0]
             first = path.slots[0]
             start = (now if now > first.start else first.start) + first.pending[priority] * first.pace
@@ -83,7 +83,8 @@ class SabrRouter(PlannedRouter):
             return NoRoute(Reason.UNREACHABLE)
         if critical:
             return self.routes_disjoint(bundle, self._copies, now) or self._explain(bundle, now)
-        choice = self._choose(bundle, entry_key, now)
+        # Few bundles avoid anything, and each something else.
+        choice = self._search(bundle, now) if avoided else self._choose(bundle, entry_key, now)
         if choice is None or choice[1] > expires:
             return self._explain(bundle, now)
         start, arrival, path = choice
@@ -100,10 +101,11 @@ class SabrRouter(PlannedRouter):
         if self._admit(bundle, now) is not None:
             return chosen
         request = self._request(bundle, bundle.size)
+        avoided = self._avoided(bundle)
         closed: set[int] = set()
         here = self._graph.index[self._node]
         while len(chosen) < count:
-            found = search(self._graph, Origin(here, now, tuple(closed)), request, loaded=True)
+            found = search(self._graph, Origin(here, now, (*avoided, *closed)), request, loaded=True)
             if found is None or found.arrival > bundle.expires:
                 if not closed:
                     break
@@ -182,7 +184,8 @@ class SabrRouter(PlannedRouter):
 
     def _search(self, bundle: RouteRequest, now: float) -> _Choice | None:
         request = self._request(bundle, bundle.size)
-        found = search(self._graph, Origin(self._graph.index[self._node], now), request, loaded=True)
+        origin = Origin(self._graph.index[self._node], now, self._avoided(bundle))
+        found = search(self._graph, origin, request, loaded=True)
         if found is None:
             return None
         path = Path(self._graph, found.slots, found.arrival)
@@ -208,13 +211,18 @@ class SabrRouter(PlannedRouter):
         shut = frozenset((here, index[name]) for name in barred if name in index)
         return Bundle(index[bundle.destination], size, bundle.priority, shut)
 
+    def _avoided(self, bundle: RouteRequest) -> tuple[int, ...]:
+        """The nodes in between that a route must not visit."""
+        index = self._graph.index
+        return tuple(index[name] for name in sorted(bundle.avoided - {bundle.destination}) if name in index)
+
     def _explain(self, bundle: RouteRequest, now: float) -> NoRoute:
         """Why nothing arrives in time, and how much would."""
         request = self._request(bundle, 0.0)
-        origin = Origin(self._graph.index[self._node], now)
+        origin = Origin(self._graph.index[self._node], now, self._avoided(bundle))
         passed: set[Slot] = set()
         empty = search(self._graph, origin, request, loaded=False, passed=passed)
-        if empty is None and not passed:
+        if empty is None and not passed and not bundle.avoided:
             if len(self._hopeless) >= _MAX_ENTRIES:
                 self._hopeless.clear()
             self._hopeless.add((bundle.destination, bundle.previous_hop, bundle.excluded))

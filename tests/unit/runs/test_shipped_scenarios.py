@@ -82,6 +82,10 @@ def settings(**changed: object) -> Mutation:
 
 # scenario: how to break it, and the requirement that notices
 MUTATIONS: dict[str, tuple[Mutation, str]] = {
+    # What the low orbiter does not answer for three hours stays where it is.
+    "first_light": (forgetful, "delivery of expedited"),
+    # The low relays alone: no relay that is seen all day.
+    "architectures": (settings(architecture="low"), "habitat online to mcc"),
     "relay_loss": (forgetful, "delivery of critical"),
     "imagery_critical": (upside_down, "latency of critical, 99th percentile"),
     "bad_plan": (settings(rolled_back_after="7 h"), "recovery of telemetry after upload"),
@@ -112,8 +116,10 @@ COLUMNS = (
 )
 
 
-def test_every_scenario_has_a_golden_run() -> None:
-    assert set(GOLDENS) == {path.stem for path in SCENARIOS.glob("*.yaml")}
+def test_every_scenario_has_a_golden_run_and_a_way_to_break_it() -> None:
+    shipped = {path.stem for path in SCENARIOS.glob("*.yaml")}
+    assert set(GOLDENS) == shipped
+    assert set(MUTATIONS) == shipped
 
 
 @pytest.mark.slow
