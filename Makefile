@@ -6,7 +6,7 @@ ROOT_USER := $(filter 0,$(shell id -u))
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-unit setup-test demo test test-warp quick unit integration lint format bench clean distclean
+.PHONY: help setup setup-unit setup-test demo test test-warp test-vm quick unit integration lint format bench clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -33,6 +33,9 @@ test: setup-test ## set up, lint, unit tests, then (as root) tests on real netwo
 
 test-warp: setup-unit ## the warp world in a real QEMU guest; half an hour, no root needed
 	@$(BIN)/python -m pytest -q -m warp
+
+test-vm: setup-unit ## boot the root of the warp world in QEMU, and check the product inside; no root needed
+	@$(BIN)/marsnet run tests/integration/warp/self_check.yaml --world warp
 
 quick: setup-unit ## unit tests that take less than two seconds each
 	@$(BIN)/python -m pytest -q -n 2 -m "not root and not slow and not warp"

@@ -40,3 +40,10 @@ def test_one_program_from_the_command_line(tmp_path: Path) -> None:
     done = marsnet("warp", "exec", network, *options, "--", "ping", "-c", "5", "-W", "3000", "earth")
     assert done.returncode == 0, done.stderr
     assert "5 packets transmitted, 5 received" in done.stdout
+
+
+def test_the_root_checks_itself(tmp_path: Path) -> None:
+    """What `make test-vm` does."""
+    scenario = str(Path(__file__).with_name("self_check.yaml"))
+    done = marsnet("run", scenario, "--world", "warp", "--output", str(tmp_path), "--json")
+    assert done.returncode == 0, done.stdout + done.stderr

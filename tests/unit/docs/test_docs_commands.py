@@ -67,6 +67,7 @@ RUN_ELSEWHERE = {
     "sudo make test": "it runs this test",
     "make test": "it runs this test",
     "make quick": "it runs this test",
+    "make test-vm": "tests/integration/warp/test_foreign_software.py::test_the_root_checks_itself",
     "make setup-unit": "make test begins with more than that",
     "sudo make demo": "tests/integration/runs/test_demo.py::test_the_demo_passes",
     "make lint": "a part of make test",

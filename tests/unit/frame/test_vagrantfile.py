@@ -7,6 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from frame import packages
+
+from marsnet.worlds.images import package_names
 
 ROOT = Path(__file__).resolve().parents[3]
 TEXT = (ROOT / "Vagrantfile").read_text()
@@ -50,6 +53,15 @@ def test_the_box_is_a_pinned_debian_12() -> None:
 def test_prometheus_and_grafana_are_forwarded_to_the_hosts_loopback() -> None:
     ports = re.findall(r'"forwarded_port", guest: (\d+), host: (\d+), host_ip: "([\d.]+)"', TEXT)
     assert ports == [("9090", "9090", "127.0.0.1"), ("3000", "3000", "127.0.0.1")]
+
+
+def test_one_list_of_packages_makes_the_vagrant_machine_and_the_warp_guest() -> None:
+    assert "sed 's/#.*//' /vagrant/services/warp/packages.txt" in TEXT
+    listed = set(package_names(ROOT / "services" / "warp" / "packages.txt"))
+    needed = {package.name for package in packages.for_labs()}
+    # The guest's images are made outside, and it keeps no metrics.
+    assert needed - listed == {"mmdebstrap", "prometheus"}
+    assert "tests/integration/warp/self_check.yaml --world warp" in (ROOT / "Makefile").read_text()
 
 
 def test_provisioning_is_the_makefiles_set_up() -> None:
