@@ -23,14 +23,14 @@ class Passed(NamedTuple):
     """What time has brought.
 
     Attributes:
-        closed: neighbours whose contact has closed.
-        answered: neighbours that must have answered by now what was sent before their contact closed.
+        closed: neighbours whose contact has closed, and when what left in it must have been answered.
+        answered: neighbours for whose answers that time has come.
         again: failed neighbours that are to be tried again.
         silent: neighbours that were tried again and have not answered by now.
         boundary: whether any contact of this node began or ended.
     """
 
-    closed: list[str]
+    closed: list[tuple[str, float]]
     answered: list[str]
     again: list[str]
     silent: list[str]
@@ -152,10 +152,23 @@ class Contacts:
             for name, model in self.models.items():
                 is_open = model.can_send(now)
                 if self._open[name] and not is_open:
-                    passed.closed.append(name)
-                    heapq.heappush(self._answers, (now + 2 * model.owlt(now) + self._margin, name))
+                    answered = self._answered(model, now)
+                    passed.closed.append((name, answered))
+                    heapq.heappush(self._answers, (answered, name))
                 self._open[name] = is_open
         return passed
+
+    def _answered(self, model: PlanPeer, now: float) -> float:
+        """When the answer to what left until `now` must have come: the neighbour may have to wait for a contact.
+
+        Where the plan gives it none any more, it is not waited for longer than light takes to and fro.
+        """
+        leaves: float | None = now + model.owlt(now)
+        while leaves is not None and not model.peer_can_send(leaves):
+            leaves = model.peer_next_change(leaves)
+        if leaves is None:
+            leaves = now + model.owlt(now)
+        return leaves + model.owlt(leaves) + self._margin
 
     def failed(self, neighbour: str, now: float, *, retries: bool) -> None:
         """A neighbour does not answer. Unless its layer `retries`, it is tried again after a while.

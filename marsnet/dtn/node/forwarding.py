@@ -434,9 +434,12 @@ class Forwarder:
         """Do what contacts ask for that have opened or closed by `now`."""
         passed = self.contacts.advance(now)
         for name in passed.answered:
-            self._recall(name, now, sent=True)
-        for name in passed.closed:
-            self._recall(name, now, sent=False)
+            self._recall(name, now, lambda leg: leg.answered <= now)
+        for name, answered in passed.closed:
+            self._recall(name, now, lambda leg: not leg.sent)
+            for leg in self._flying[name]:
+                if leg.sent and not now < leg.answered < math.inf:
+                    leg.answered = answered
         if passed.boundary:
             self.begin(now)
             self.displace(self.router.overdue(now), now)
@@ -455,8 +458,8 @@ class Forwarder:
                 if key in self._limbo:
                     self.route(held, now)
 
-    def _recall(self, neighbour: str, now: float, *, sent: bool) -> None:
-        """The contact has closed: take back what has not wholly left, or what was not answered in time.
+    def _recall(self, neighbour: str, now: float, chosen: Callable[[Leg], bool]) -> None:
+        """The contact is over: take back what has not wholly left, or what was not answered in time.
 
         It can go another way then. Where the neighbour has it after all, duplicates are recognised.
         """
@@ -464,7 +467,7 @@ class Forwarder:
             return
         layer = self.layers[neighbour]
         for leg in list(self._flying[neighbour]):
-            if leg.sent == sent:
+            if chosen(leg):
                 layer.cancel(leg.handle, now)
 
     def fill(self, now: float) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -95,6 +96,7 @@ class Leg:
         queued: whether it waits in the neighbour's queue.
         handle: of the convergence layer that carries it; None before.
         sent: whether all of it has left.
+        answered: mission seconds when the neighbour's answer must have come, once the contact that it left in is over.
         returned: whether the bundle has come again since it was handed to the layer.
         done: nothing that the layer still says of it matters.
     """
@@ -111,6 +113,7 @@ class Leg:
     queued: bool = False
     handle: Hashable = None
     sent: bool = False
+    answered: float = math.inf
     returned: bool = False
     done: bool = False
 

@@ -46,8 +46,9 @@ class Chain:
     """The nodes, their folders, and a process that forks them."""
 
     def __init__(
-        self, folder: Path, network: int, convergence: str = "ltp", *, one_address: bool = False, **options: Any
-    ) -> None:
+        self, folder: Path, network: int, convergence: str = "ltp", *, one_address: bool = False, traffic: bool = True,
+        **options: Any,
+    ) -> None:  # fmt: skip
         """Write the configurations and start all nodes.
 
         Args:
@@ -55,8 +56,10 @@ class Chain:
             network: third octet of their addresses in 127.9.0.0/16, so that chains can run at the same time.
             convergence: protocol between them.
             one_address: all nodes at one address, at ports of their own.
-            options: more of `NodeConfig`, the same for each.
+            traffic: whether the nodes themselves send bundles.
+            options: more of `NodeConfig`, the same for each; or functions of a node's address.
         """
+        self._traffic = traffic
         self.folder, self._network, self._convergence, self._options = folder, network, convergence, options
         self.origin = time.monotonic()
         port = DEFAULT_PORTS[convergence]
@@ -109,8 +112,8 @@ class Chain:
                     "state": str(self.folder / name),
                     "listen": {self._convergence: (self.address(name), self._ports[name])},
                     "hiccup": 0.5,
-                    "flows": flows.get(name, []),
-                    **self._options,
+                    "flows": flows.get(name, []) if self._traffic else [],
+                    **{k: v(self.address(name)) if callable(v) else v for k, v in self._options.items()},
                 }
             )
             fresh = self.folder / f"{name}.new"
