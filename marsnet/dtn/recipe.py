@@ -27,6 +27,9 @@ class Recipe:
         self.flow, self.index, self.size = flow, index, size
         self._digest: bytes | None = None
 
+    def __bytes__(self) -> bytes:
+        return self.octets()
+
     def octets(self, begin: int = 0, end: int | None = None) -> bytes:
         """The octets from `begin` to before `end`."""
         stop = self.size if end is None else end
@@ -73,8 +76,12 @@ class Rope:
     def __len__(self) -> int:
         return self._length
 
+    def made(self) -> bytes:
+        """The octets that are not kept."""
+        return self.recipe.octets(self.begin, self.end)
+
     def __bytes__(self) -> bytes:
-        return b"".join((self.head, self.recipe.octets(self.begin, self.end), self.tail))
+        return b"".join((self.head, self.made(), self.tail))
 
     def __getitem__(self, part: slice) -> bytes:
         begin, end, _ = part.indices(self._length)
@@ -84,3 +91,40 @@ class Rope:
         if begin < last and end > first:
             made = self.recipe.octets(self.begin + max(0, begin - first), self.begin + min(end, last) - first)
         return b"".join((self.head[begin:end], made, self.tail[max(0, begin - last) : max(0, end - last)]))
+
+
+class Recipes:
+    """What the payloads of a world's bundles are made by.
+
+    A recipe is believed only where it makes the octets that are there: what was changed, encrypted or made otherwise
+    stays octets.
+    """
+
+    _WORTH = 4096
+    """Octets of a payload below which it is kept as it is."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Recipe] = {}
+
+    def note(self, bundle: bytes, recipe: Recipe) -> None:
+        """A bundle was made with a payload of this recipe; `bundle` is its `BundleId.key`."""
+        if recipe.size >= self._WORTH:
+            self._known[bundle] = recipe
+
+    def rope(self, bundle: bytes, octets: bytes, begin: int, end: int, offset: int) -> bytes | Rope:
+        """The octets without those that a recipe makes; as they are where none makes them.
+
+        Args:
+            bundle: key of the bundle that they are of, or are a fragment of.
+            octets: an encoded bundle.
+            begin: where its payload begins in them.
+            end: where its payload ends.
+            offset: of its payload in that of the whole bundle.
+        """
+        recipe = self._known.get(bundle)
+        if recipe is None or end - begin < self._WORTH:
+            return octets
+        last = offset + end - begin
+        if last > recipe.size or not octets.startswith(recipe.octets(offset, last), begin):
+            return octets
+        return Rope(octets[:begin], recipe, offset, last, octets[end:])

@@ -19,6 +19,7 @@ from marsnet.dtn.node.ledger import MemoryLedger, Step
 from marsnet.dtn.node.metrics import NodeMetrics
 from marsnet.dtn.node.runner import NodeRunner
 from marsnet.dtn.node.storage import open_store
+from marsnet.dtn.recipe import Recipes
 from marsnet.dtn.store import BundleState
 from marsnet.links.pipeline import Pipeline
 from marsnet.units import format_duration
@@ -120,9 +121,11 @@ class _Direction:
 class _Site:
     """A node of the virtual world: what outlives a crash, and the runner that does not."""
 
-    def __init__(self, config: NodeConfig, spec: RunSpec, ledger: MemoryLedger, loop: VirtualLoop) -> None:
+    def __init__(
+        self, config: NodeConfig, spec: RunSpec, ledger: MemoryLedger, loop: VirtualLoop, recipes: Recipes
+    ) -> None:
         self.config, self._spec, self._ledger, self._loop = config, spec, ledger, loop
-        self.store = open_store(config, None)
+        self.store = open_store(config, None, recipes)
         self.metrics = NodeMetrics(config.name)
         self.out: dict[str, _Direction] = {}
         self.inbound: list[_Direction] = []
@@ -275,7 +278,8 @@ def run_virtual(spec: RunSpec, progress: Progress | None = None) -> Outcome:
     ledger = MemoryLedger()
     clock = MissionClock(spec.plan.epoch, 1.0, 0.0)
     configs = node_configs(spec, ClockConfig(epoch=clock.epoch, rate=1.0, origin=0.0), hiccup=0.0, ahead=_AHEAD)
-    sites = {name: _Site(config, spec, ledger, loop) for name, config in configs.items()}
+    recipes = Recipes()
+    sites = {name: _Site(config, spec, ledger, loop, recipes) for name, config in configs.items()}
     directions: list[_Direction] = []
     for channel in channels(spec, clock):
         direction = _Direction(channel, loop, sites[channel.target].arrive)

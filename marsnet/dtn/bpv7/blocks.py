@@ -10,6 +10,7 @@ from typing import NamedTuple
 from marsnet.dtn.bpv7 import cbor
 from marsnet.dtn.bpv7.eid import Eid
 from marsnet.dtn.bpv7.errors import BundleError, Malformation
+from marsnet.dtn.recipe import Rope
 
 _ID = re.compile(r"(.+)/([0-9]{1,20})-([0-9]{1,20})(?:@([0-9]{1,20})\+([0-9]{1,20}))?")
 
@@ -119,6 +120,34 @@ class CanonicalBlock:
     data: bytes
     raw: bytes | None = field(default=None, init=False, compare=False, repr=False)
 
+    @property
+    def size(self) -> int:
+        """Octets of its data."""
+        return len(self.data)
+
     def with_data(self, data: bytes) -> CanonicalBlock:
         """The block with other data."""
         return CanonicalBlock(self.type, self.number, self.flags, self.crc_type, data)
+
+
+class RopeBlock(CanonicalBlock):
+    """A payload block whose data a recipe makes whenever somebody looks at it."""
+
+    __slots__ = ("rope",)
+    rope: Rope
+    """The encoding of the block."""
+
+    def __init__(self, block: CanonicalBlock, rope: Rope) -> None:
+        """Take the place of a block whose encoding is this rope, the made part of it the data."""
+        values = {"type": block.type, "number": block.number, "flags": block.flags, "crc_type": block.crc_type}
+        for name, value in {**values, "raw": None, "rope": rope}.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def data(self) -> bytes:
+        """Type-specific data, without its CBOR head."""
+        return self.rope.made()
+
+    @property
+    def size(self) -> int:
+        return self.rope.end - self.rope.begin

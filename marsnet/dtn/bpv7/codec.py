@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from marsnet.dtn.bpv7 import cbor
-from marsnet.dtn.bpv7.blocks import CanonicalBlock, CreationTimestamp
+from marsnet.dtn.bpv7.blocks import CanonicalBlock, CreationTimestamp, RopeBlock
 from marsnet.dtn.bpv7.bundle import Bundle, check_primary
 from marsnet.dtn.bpv7.crc import CRC_SIZE, ZEROED, checksum
 from marsnet.dtn.bpv7.eid import read_eid
 from marsnet.dtn.bpv7.errors import BundleError, Malformation
 from marsnet.dtn.bpv7.extension import CHECKS, BlockType
+from marsnet.dtn.recipe import Rope
 
 _set = object.__setattr__
 _OPEN, _CLOSE = b"\x9f", b"\xff"
@@ -47,6 +48,34 @@ def encode(bundle: Bundle) -> bytes:
     Raises:
         BundleError: fields that do not fit, inconsistent flags, or block numbers and order that RFC 9171 forbids.
     """
+    parts = _encode_before(bundle)
+    _encode_blocks(bundle.blocks[-1:], parts)
+    parts.append(_CLOSE)
+    return b"".join(parts)
+
+
+def encode_rope(bundle: Bundle) -> bytes | Rope:
+    """As `encode`; a payload that a recipe makes is not made for it."""
+    payload = bundle.blocks[-1]
+    if not isinstance(payload, RopeBlock):
+        return encode(bundle)
+    rope = payload.rope
+    head = b"".join((*_encode_before(bundle), rope.head))
+    return Rope(head, rope.recipe, rope.begin, rope.end, rope.tail + _CLOSE)
+
+
+def with_rope(bundle: Bundle, octets: Rope) -> Bundle:
+    """The bundle with the payload that its encoding leaves to a recipe, where the block is canonical otherwise."""
+    payload = bundle.blocks[-1]
+    head = _block_head(payload)
+    if not octets.head.endswith(head):
+        return bundle
+    block = RopeBlock(payload, Rope(head, octets.recipe, octets.begin, octets.end, octets.tail[:-1]))
+    return bundle.with_blocks((*bundle.blocks[:-1], block))
+
+
+def _encode_before(bundle: Bundle) -> list[bytes]:
+    """All of a bundle before its payload block."""
     if bundle.raw_primary is None:
         check_primary(bundle)
         primary = _encode_primary(bundle)
@@ -54,12 +83,16 @@ def encode(bundle: Bundle) -> bytes:
         parts = [_OPEN, primary]
     else:
         parts = [_OPEN, bundle.raw_primary]
-    blocks = bundle.blocks
     _check_blocks(bundle)
+    _encode_blocks(bundle.blocks[:-1], parts)
+    return parts
+
+
+def _encode_blocks(blocks: tuple[CanonicalBlock, ...], parts: list[bytes]) -> None:
     for block in blocks:
         if block.raw is not None:
             parts.append(block.raw)
-        elif len(block.data) > _REMEMBERED:
+        elif block.size > _REMEMBERED:
             _encode_block(block, parts)
         else:
             pieces: list[bytes] = []
@@ -67,8 +100,6 @@ def encode(bundle: Bundle) -> bytes:
             raw = b"".join(pieces)
             _set(block, "raw", raw)
             parts.append(raw)
-    parts.append(_CLOSE)
-    return b"".join(parts)
 
 
 def encode_block(block: CanonicalBlock) -> bytes:
@@ -111,21 +142,26 @@ def _encode_primary(bundle: Bundle) -> bytes:
 
 
 def _encode_block(block: CanonicalBlock, parts: list[bytes]) -> None:
-    crc_type = _known_crc(block.crc_type)
+    crc_type, data = _known_crc(block.crc_type), block.data
+    head = _block_head(block)
+    parts += [head, data]
+    if crc_type:
+        parts += [ZEROED[crc_type][:1], checksum(crc_type, head, data, ZEROED[crc_type])]
+
+
+def _block_head(block: CanonicalBlock) -> bytes:
+    """What goes before a block's data."""
     uint = cbor.uint
-    head = b"".join(
+    return b"".join(
         (
-            b"\x86" if crc_type else b"\x85",
+            b"\x86" if block.crc_type else b"\x85",
             uint(block.type),
             uint(block.number),
             uint(block.flags),
-            uint(crc_type),
-            cbor.head(cbor.BYTES, len(block.data)),
+            uint(block.crc_type),
+            cbor.head(cbor.BYTES, block.size),
         )
     )
-    parts += [head, block.data]
-    if crc_type:
-        parts += [ZEROED[crc_type][:1], checksum(crc_type, head, block.data, ZEROED[crc_type])]
 
 
 def _known_crc(crc_type: int) -> int:

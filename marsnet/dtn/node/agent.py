@@ -41,7 +41,8 @@ from marsnet.dtn.node.queues import Held, Leg
 from marsnet.dtn.node.reasons import DropReason, security_reason
 from marsnet.dtn.node.receivers import Receivers
 from marsnet.dtn.node.recovery import recover
-from marsnet.dtn.node.traffic import BacklogSource, Offered, Source, TrafficSource, file_part, payload
+from marsnet.dtn.node.traffic import BacklogSource, Offered, Source, TrafficSource, file_part
+from marsnet.dtn.recipe import Recipe, Rope
 from marsnet.dtn.store import BundleState, StorageFullError, Store
 from marsnet.errors import InputError
 from marsnet.plan.types import ContactPlan
@@ -242,14 +243,14 @@ class BundleAgent:
             self._put("flow", flow.name, source.index)
 
     @staticmethod
-    def _payload(flow: FlowConfig, offered: Offered) -> bytes:
+    def _payload(flow: FlowConfig, offered: Offered) -> bytes | Recipe:
         if flow.file is not None:
             return file_part(flow.file, offered.number, flow.size)
-        return payload(flow.name, offered.number, offered.size)
+        return Recipe(flow.name, offered.number, offered.size)
 
     def _accept(
         self,
-        data: bytes,
+        content: bytes | Recipe,
         service: int,
         destination: Eid,
         priority: ServiceClass,
@@ -258,7 +259,7 @@ class BundleAgent:
         details: dict[str, object],
     ) -> int | None:
         """An application here sends a payload; returns its key in the store, None where there was no room."""
-        source = Eid.ipn(self.config.number, service)
+        source, data = Eid.ipn(self.config.number, service), bytes(content)
         try:
             bundle = self.maker.make(source, destination, data, lifetime, now, service_class=priority)
         except SecurityError as error:
@@ -272,6 +273,8 @@ class BundleAgent:
             "size": len(data),
             "lifetime": lifetime,
         }
+        if isinstance(content, Recipe) and self.store.recipes is not None:
+            self.store.recipes.note(bundle.id.key, content)
         stored = self.keeper.keep(bundle, encode(bundle), None, Step.ACCEPTED, details, now)
         return stored.key if isinstance(stored, Held) else None
 
@@ -319,7 +322,7 @@ class BundleAgent:
             return
         reply, name = receiver.reply, str(bundle.id)
         self._accept(
-            payload(f"{receiver.flow}.reply/{name}", 0, reply.size),
+            Recipe(f"{receiver.flow}.reply/{name}", 0, reply.size),
             receiver.service,
             bundle.source,
             bundle.service_class if reply.service_class is None else ServiceClass[reply.service_class.upper()],
@@ -367,7 +370,8 @@ class BundleAgent:
         carriages = self.forwarder.carriage
         carriage = carriages.get(event.peer or "") or carriages[""]
         for part in event.parts:
-            for data in self.tamperer.pass_on(event.peer or "", bytes(part)):
+            came = bytes(part)
+            for data in self.tamperer.pass_on(event.peer or "", came):
                 position = start = 0
                 try:
                     while position < len(data):
@@ -377,7 +381,9 @@ class BundleAgent:
                         if event.rest is not None and not self.arrivals.goes_on(bundle, event.rest):
                             event.layer.demand_whole(event.receipt, now)
                             return
-                        self.arrivals.receive(bundle, bytes(data[start:position]), event.peer, now)
+                        alone = data is came and position - start == len(came)
+                        octets = part if alone else bytes(data[start:position])
+                        self.arrivals.receive(bundle, octets, event.peer, now)
                 except BundleError:
                     self.arrivals.malformed(bytes(data[start:]), event.peer, now)
                     malformed = True
@@ -452,7 +458,7 @@ class BundleAgent:
         else:
             self.forwarder.route(held, now)
 
-    def _leaving(self, leg: Leg, now: float) -> bytes | None:
+    def _leaving(self, leg: Leg, now: float) -> bytes | Rope | None:
         return self._departures.octets(leg, now)
 
     def _number(self, space: str, name: str) -> int:

@@ -16,6 +16,7 @@ from marsnet.dtn.node.metrics import NodeMetrics
 from marsnet.dtn.node.reasons import DropReason
 from marsnet.dtn.node.reassembly import Offer, whole_id
 from marsnet.dtn.node.reports import Subject
+from marsnet.dtn.recipe import Rope
 
 _BEGINNINGS = 4096
 """Broken transfers that are remembered."""
@@ -31,7 +32,7 @@ class Arrivals:
         self._beginnings: OrderedDict[tuple[str, int], int] = OrderedDict()
         """Up to where a bundle whose transfer broke off is in the store, by its name and where that began."""
 
-    def receive(self, bundle: Bundle, octets: bytes, peer: str | None, now: float) -> bool:
+    def receive(self, bundle: Bundle, octets: bytes | Rope, peer: str | None, now: float) -> bool:
         """A bundle came from a neighbour. Returns whether this node has it now; otherwise it has ended.
 
         Raises:

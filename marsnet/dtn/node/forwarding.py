@@ -13,6 +13,7 @@ from marsnet.dtn.node.contacts import FIRST_RETRY, Contacts
 from marsnet.dtn.node.layer import Layer
 from marsnet.dtn.node.queues import ClassQueue, Held, Leg
 from marsnet.dtn.node.returning import Ways, doubtful
+from marsnet.dtn.recipe import Rope
 from marsnet.dtn.routing import Booking, Decision, Forward, NoRoute, Reason, Router, RouteRequest
 from marsnet.plan.types import ContactPlan
 
@@ -23,7 +24,7 @@ SMALL = 1024
 """Octets: parts are not told apart more finely when a size is sought that has a route."""
 _WAITS = NoRoute(Reason.UNREACHABLE)
 """A bundle that came back, and has no other way for now."""
-Fetch = Callable[[Leg, float], bytes | None]
+Fetch = Callable[[Leg, float], bytes | Rope | None]
 """The octets of a bundle as they leave now for the leg's neighbour; None when it must not leave."""
 
 
@@ -501,7 +502,7 @@ class Forwarder:
         self.carriage[name].hand_over(held.priority, again=held.handed)
         held.handed = True
         if leg.begins:
-            leg.handle = layer.send_rest(name, octets, now, tag=leg, service_class=held.priority, base=leg.base)
+            leg.handle = layer.send_rest(name, bytes(octets), now, tag=leg, service_class=held.priority, base=leg.base)
         else:
             leg.handle = layer.send(name, octets, now, tag=leg, service_class=held.priority)
         if self.contacts.tries(name, held.size, now):

@@ -17,7 +17,8 @@ from marsnet.dtn.bpv7 import (
     StatusAssertion,
     decode,
 )
-from marsnet.dtn.bpv7.blocks import REPORT_FLAGS
+from marsnet.dtn.bpv7.blocks import REPORT_FLAGS, BundleId
+from marsnet.dtn.bpv7.codec import with_rope
 from marsnet.dtn.bpv7.extension import decode_copies
 from marsnet.dtn.node.config import NodeConfig
 from marsnet.dtn.node.custody import Custody
@@ -34,11 +35,14 @@ from marsnet.dtn.node.reassembly import Reassembly
 from marsnet.dtn.node.recent import Recent
 from marsnet.dtn.node.reports import ReportLog, StatusReporter, Subject
 from marsnet.dtn.node.security import NodeSecurity
+from marsnet.dtn.recipe import Rope
 from marsnet.dtn.routing import Reason
 from marsnet.dtn.store import Added, BundleRecord, BundleState, StorageFullError, Store, StoreError
 
 _FEW = 1024
 """Expiries of bundles that are gone may be remembered besides as many as there are bundles."""
+_TAIL = (1, 4, 6)
+"""Octets after a payload's data, by the type of its checksum: the checksum, and the end of the bundle."""
 _RECENT = 16 << 20
 """Octets of bundles that came lately and are not read from the store again."""
 _UNREACHABLE = (Reason.UNKNOWN, Reason.UNREACHABLE)
@@ -109,7 +113,7 @@ class Keeper:
         self.custody.note(record, bundle.service_class)
 
     def keep(
-        self, bundle: Bundle, octets: bytes, peer: str | None, step: Step, details: dict[str, object], now: float
+        self, bundle: Bundle, octets: bytes | Rope, peer: str | None, step: Step, details: dict[str, object], now: float
     ) -> Held | StorageFullError | None:
         """Put a bundle into the store; it is dispatched after the next commit.
 
@@ -146,7 +150,7 @@ class Keeper:
                 held.replaces = self.reassembly.parts(bundle.id)
         return helds[0]
 
-    def insert(self, bundle: Bundle, octets: bytes, peer: str | None, now: float) -> list[Held]:
+    def insert(self, bundle: Bundle, octets: bytes | Rope, peer: str | None, now: float) -> list[Held]:
         """Put a bundle into the store and into the node's memory, without a word about it; empty for a duplicate.
 
         A group's bundle for this node and for others is stored twice: what waits for the application does not hold up
@@ -170,17 +174,20 @@ class Keeper:
         return helds
 
     def _stored(
-        self, added: Added, bundle: Bundle, octets: bytes, peer: str | None, now: float, *, local: bool = False
+        self, added: Added, bundle: Bundle, octets: bytes | Rope, peer: str | None, now: float, *, local: bool = False
     ) -> list[Held]:
         if added.key is None:
             return []
-        self._recent.put(added.key, bundle, len(octets))
+        size = len(octets)
+        if self.store.recipes is not None and isinstance(kept := self.store.load(added.key), Rope):
+            bundle, size = with_rope(bundle, kept), len(kept.head)
+        self._recent.put(added.key, bundle, size)
         return [self.hold(added.key, bundle, len(octets), now, peer, local=local)]
 
     def add(
         self,
         bundle: Bundle,
-        octets: bytes,
+        octets: bytes | Rope,
         peer: str | None,
         now: float,
         state: BundleState,
@@ -192,7 +199,7 @@ class Keeper:
         over = tenant if quota is not None and self.store.tenant_usage(tenant).size + len(octets) > quota else None
         try:
             added = self.store.add(
-                octets,
+                self.thin(bundle, octets),
                 bundle_id=key or key_of(bundle),
                 source=str(bundle.source),
                 destination=str(bundle.destination),
@@ -208,6 +215,13 @@ class Keeper:
             raise
         self._evicted(added.evicted, over, now)
         return added
+
+    def thin(self, bundle: Bundle, octets: bytes | Rope) -> bytes | Rope:
+        """An encoded bundle without a payload that a recipe makes, in a world that knows recipes."""
+        if self.store.recipes is None or isinstance(octets, Rope):
+            return octets
+        whole = BundleId(bundle.source, bundle.timestamp).key
+        return self.store.recipes.rope(whole, octets, *payload_place(bundle, octets), bundle.fragment_offset or 0)
 
     def _evicted(self, victims: Iterable[BundleRecord], over: str | None, now: float) -> None:
         for victim in victims:
@@ -349,7 +363,16 @@ class Keeper:
         if recent is not None:
             return recent
         try:
-            return decode(bytes(self.store.load(held.key)))
+            octets = self.store.load(held.key)
+            bundle = decode(bytes(octets))
+            return with_rope(bundle, octets) if isinstance(octets, Rope) else bundle
         except (StoreError, BundleError):
             self.discard(held.key, DropReason.CORRUPTED, now, settled=True)
             return None
+
+
+def payload_place(bundle: Bundle, octets: bytes | Rope) -> tuple[int, int]:
+    """Where a bundle's payload begins and ends in its encoding."""
+    payload = bundle.blocks[-1]
+    end = len(octets) - _TAIL[payload.crc_type]
+    return end - payload.size, end

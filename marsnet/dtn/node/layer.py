@@ -185,7 +185,9 @@ class Layer:
         self.wake: Callable[[], None] = lambda: None
         self._events: list[LayerEvent] = []
 
-    def send(self, neighbour: str, octets: bytes, now: float, *, tag: object, service_class: ServiceClass) -> Hashable:
+    def send(
+        self, neighbour: str, octets: bytes | Rope, now: float, *, tag: object, service_class: ServiceClass
+    ) -> Hashable:
         """Hand a bundle over; its tag comes back in `Taken` or `Returned`, once. Returns a handle for `cancel`."""
         raise NotImplementedError
 

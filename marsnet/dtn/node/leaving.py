@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from marsnet.dtn.bpv7 import BlockFlags, BlockType, BundleError, cbor, encode, fragment_at
+from marsnet.dtn.bpv7 import BlockFlags, BlockType, BundleError, cbor, fragment_at
+from marsnet.dtn.bpv7.codec import encode_rope
 from marsnet.dtn.node.groups import addressed
-from marsnet.dtn.node.keeping import Keeper
+from marsnet.dtn.node.keeping import Keeper, payload_place
 from marsnet.dtn.node.queues import Leg
 from marsnet.dtn.node.reasons import DropReason
-
-_TAIL = (1, 4, 6)
-"""Octets after a payload's data, by the type of its checksum: the checksum, and the end of the bundle."""
+from marsnet.dtn.recipe import Rope
 
 
 class Departures:
@@ -21,7 +20,7 @@ class Departures:
         """Work for a node that knows these ipn node numbers by name."""
         self._keeper, self._numbers = keeper, numbers
 
-    def octets(self, leg: Leg, now: float) -> bytes | None:
+    def octets(self, leg: Leg, now: float) -> bytes | Rope | None:
         """A bundle as it leaves: age told, hop counted, this node named. None when it must not leave; it ends here."""
         held = leg.held
         bundle = self._keeper.load(held, now)
@@ -48,7 +47,6 @@ class Departures:
         elif copies is not None:
             onward = onward.without_block(copies.number)
         self._keeper.store.hand_out(held.key)
-        octets = encode(onward)
-        payload = onward.blocks[-1]
-        leg.payload_at = len(octets) - len(payload.data) - _TAIL[payload.crc_type]
-        return octets
+        octets = encode_rope(onward)
+        leg.payload_at = payload_place(onward, octets)[0]
+        return self._keeper.thin(onward, octets)

@@ -85,7 +85,9 @@ class LtpLayer(Layer):
             (self._names[peer], octets, _CLASSES[priority]) for peer, octets, priority in self.engine.take_datagrams()
         ]
 
-    def send(self, neighbour: str, octets: bytes, now: float, *, tag: object, service_class: ServiceClass) -> Hashable:
+    def send(
+        self, neighbour: str, octets: bytes | Rope, now: float, *, tag: object, service_class: ServiceClass
+    ) -> Hashable:
         """Send a bundle in a block of its own, or with others; returns the session's number."""
         red = 0 if service_class in self._green else None
         priority = 3 - int(service_class)

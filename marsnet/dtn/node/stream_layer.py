@@ -16,6 +16,7 @@ from marsnet.dtn.node.backoff import Backoff
 from marsnet.dtn.node.config import Address
 from marsnet.dtn.node.connecting import Called, ConnectingLayer
 from marsnet.dtn.node.layer import Figure, PeerDown, PeerUp, Received, Returned, Sent, Taken, Waiting, withdraw
+from marsnet.dtn.recipe import Rope
 
 MAX_CONNECTIONS = 256
 """Connections accepted at the same time."""
@@ -107,10 +108,12 @@ class StreamLayer(ConnectingLayer[_Way]):
 
     # For the node
 
-    def send(self, neighbour: str, octets: bytes, now: float, *, tag: object, service_class: ServiceClass) -> Hashable:
+    def send(
+        self, neighbour: str, octets: bytes | Rope, now: float, *, tag: object, service_class: ServiceClass
+    ) -> Hashable:
         """Write a bundle, or queue it behind what waits."""
         way, handle = self._ways[neighbour], next(self._handles)
-        way.waiting.append(Waiting(handle, octets, tag, service_class))
+        way.waiting.append(Waiting(handle, bytes(octets), tag, service_class))
         way.flush()
         return handle
 

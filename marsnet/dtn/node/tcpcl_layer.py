@@ -16,6 +16,7 @@ from marsnet.dtn.node.backoff import Backoff
 from marsnet.dtn.node.config import Address, TcpclOptions
 from marsnet.dtn.node.connecting import Called, ConnectingLayer
 from marsnet.dtn.node.layer import Figure, Interrupted, PeerDown, PeerUp, Received, Returned, Sent, Taken
+from marsnet.dtn.recipe import Rope
 from marsnet.dtn.tcpcl import (
     RefuseReason,
     SessionEnded,
@@ -133,9 +134,11 @@ class TcpclLayer(ConnectingLayer[_Peer]):
 
     # For the node
 
-    def send(self, neighbour: str, octets: bytes, now: float, *, tag: object, service_class: ServiceClass) -> Hashable:
+    def send(
+        self, neighbour: str, octets: bytes | Rope, now: float, *, tag: object, service_class: ServiceClass
+    ) -> Hashable:
         """Queue a bundle in the newest session."""
-        return self._send(neighbour, octets, tag, service_class)
+        return self._send(neighbour, bytes(octets), tag, service_class)
 
     def send_rest(
         self, neighbour: str, octets: bytes, now: float, *, tag: object, service_class: ServiceClass, base: int

@@ -14,8 +14,8 @@ from typing import NamedTuple, Protocol
 
 from marsnet.dtn.bpv7 import ServiceClass
 from marsnet.dtn.node.config import FlowConfig
+from marsnet.dtn.recipe import DIGEST
 
-_DIGEST = 16
 _AT_ONCE, _OCTETS_AT_ONCE = 256, 1 << 20
 """Bundles, and octets in them, of a backlog that become durable together: the first leave while others are made."""
 _BACK_OFF = 60.0
@@ -57,24 +57,16 @@ def _interval(generator: random.Random, mean: float) -> float:
     return round(generator.expovariate(1 / mean), 6)
 
 
-def payload(flow: str, index: int, size: int) -> bytes:
-    """The payload of a flow's bundle with a running number: a digest and the octets it is made over."""
-    if size <= _DIGEST:
-        return hashlib.shake_128(f"{flow}/{index}".encode()).digest(size)
-    block = hashlib.shake_128(f"{flow}/{index}".encode()).digest(min(size - _DIGEST, 1024))
-    return sealed((block * math.ceil((size - _DIGEST) / len(block)))[: size - _DIGEST])
-
-
 def sealed(body: bytes) -> bytes:
     """A payload around some octets: their digest, and they."""
-    return hashlib.blake2b(body, digest_size=_DIGEST).digest() + body
+    return hashlib.blake2b(body, digest_size=DIGEST).digest() + body
 
 
 def is_intact(data: bytes) -> bool:
-    """Whether a payload made by `payload` or `sealed` is what it was. Those too short for a digest count as intact."""
-    if len(data) <= _DIGEST:
+    """Whether a payload of a `Recipe` or of `sealed` is what it was. Those too short for a digest count as intact."""
+    if len(data) <= DIGEST:
         return True
-    return hashlib.blake2b(memoryview(data)[_DIGEST:], digest_size=_DIGEST).digest() == data[:_DIGEST]
+    return hashlib.blake2b(memoryview(data)[DIGEST:], digest_size=DIGEST).digest() == data[:DIGEST]
 
 
 def file_part(path: Path, index: int, size: int) -> bytes:
@@ -86,7 +78,7 @@ def file_part(path: Path, index: int, size: int) -> bytes:
 
 def opened(data: bytes) -> tuple[int, bytes]:
     """Number and content of what `file_part` made."""
-    return int.from_bytes(data[_DIGEST : _DIGEST + 4], "big"), data[_DIGEST + 4 :]
+    return int.from_bytes(data[DIGEST : DIGEST + 4], "big"), data[DIGEST + 4 :]
 
 
 class Source(Protocol):

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from marsnet.dtn.bpv7 import ServiceClass
 from marsnet.dtn.node.layer import Figure, Layer, Received, Returned, Sent, Taken, Waiting, withdraw
+from marsnet.dtn.recipe import Rope
 from marsnet.dtn.udpcl import DatagramError, from_datagram, to_datagram
 
 _OVERHEAD = 42
@@ -68,11 +69,13 @@ class UdpclLayer(Layer):
         self._received = 0
         transport.open(self._take, self._batch)
 
-    def send(self, neighbour: str, octets: bytes, now: float, *, tag: object, service_class: ServiceClass) -> Hashable:
+    def send(
+        self, neighbour: str, octets: bytes | Rope, now: float, *, tag: object, service_class: ServiceClass
+    ) -> Hashable:
         """Queue a bundle behind what waits, unless no datagram carries it."""
         way, handle = self._ways[neighbour], next(self._handles)
         try:
-            datagram = to_datagram(octets, way.limit)
+            datagram = to_datagram(bytes(octets), way.limit)
         except DatagramError:
             self.drops["too large"] += 1
             self._events.append(Returned((tag,), "too large", refused=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 
-from marsnet.dtn.recipe import Rope
+from marsnet.dtn.recipe import Recipes, Rope
 from marsnet.dtn.store.types import (
     Added,
     BundleRecord,
@@ -23,10 +23,10 @@ class Store(ABC):
 
     Attributes:
         counters: events since opening.
-        lean: whether octets that a recipe makes are kept as a `Rope`.
+        recipes: what payloads are made by, in a store that need not keep those; None in others.
     """
 
-    lean = False
+    recipes: Recipes | None = None
 
     def __init__(self) -> None:
         self.counters = StoreCounters()

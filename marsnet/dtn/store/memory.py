@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from marsnet.dtn.recipe import Rope
+from marsnet.dtn.recipe import Recipes, Rope
 from marsnet.dtn.store.base import Store
 from marsnet.dtn.store.types import (
     Added,
@@ -37,18 +37,20 @@ class _Kept(NamedTuple):
 
 
 class MemoryStore(Store):
-    """A store that outlives the node but not the process. Octets that recipes make are not kept."""
+    """A store that outlives the node but not the process."""
 
-    lean = True
-
-    def __init__(self, *, quota_bytes: int = 1 << 40, policy: EvictionPolicy | None = None) -> None:
+    def __init__(
+        self, *, quota_bytes: int = 1 << 40, policy: EvictionPolicy | None = None, recipes: Recipes | None = None
+    ) -> None:
         """Begin with nothing.
 
         Args:
             quota_bytes: octets of bundles stored at most.
             policy: what to evict when a quota is reached.
+            recipes: what payloads are made by; None keeps them.
         """
         super().__init__()
+        self.recipes = recipes
         self._quota, self._policy = quota_bytes, policy or EvictionPolicy()
         self._bundles: dict[int, _Kept] = {}
         self._states: dict[int, tuple[BundleState, str]] = {}
