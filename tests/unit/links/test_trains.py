@@ -25,7 +25,8 @@ CONFIG = DirectionConfig(
 @st.composite
 def passes(draw: st.DrawFn) -> list[Segment]:
     """Contacts and the gaps between them, at a changing distance."""
-    result, t0 = [], 0
+    result: list[Segment] = []
+    t0 = 0
     for _ in range(draw(st.integers(1, 6))):
         slope = draw(st.sampled_from([0.0, 1e-5, -1e-5, 0.01, -0.01]))
         delay, rate = draw(st.integers(0, 3_000_000)), draw(st.sampled_from([MBIT, 3e6, 7.7e7, None]))
