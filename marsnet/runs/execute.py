@@ -26,6 +26,7 @@ from marsnet.runs.prepare import prepare
 from marsnet.runs.report import write_report
 from marsnet.runs.verdict import conclusion, verdict, write_verdict
 from marsnet.units import format_duration
+from marsnet.worlds.foreign import refuse_images
 from marsnet.worlds.machine import detect
 from marsnet.worlds.spec import DatapathKind, EmulatedOptions, LinkKind, Outcome, Progress, RunSpec, mission_time
 from marsnet.worlds.virtual import run_virtual
@@ -231,6 +232,7 @@ def execute(
     )
     write_plan(spec.plan, folder / PLAN)
     if world == "warp":
+        refuse_images(spec.topology)
         asked = Request(
             str(path.resolve()),
             spec.seed,

@@ -139,6 +139,17 @@ def refuse_foreign(topology: Topology) -> None:
             )
 
 
+def refuse_images(topology: Topology) -> None:
+    """Raise InputError where a node needs an image of its own, for the warp world, whose guest has but marsnet's."""
+    for name, node in topology.nodes.items():
+        own = node.daemon.template if node.daemon is not None else node.container.image
+        if own != "marsnet/node":
+            raise InputError(
+                f"node {name!r} runs {own!r}, and the guest of the warp world has no image of it",
+                remedy="run with --world emulated, or run it as a program (docs/programs.md)",
+            )
+
+
 class Renderer:
     """Renders the configuration of one foreign daemon."""
 

@@ -18,7 +18,16 @@ from marsnet.model.topology import Topology, load_topology
 from marsnet.plan import hdtn, ion
 from marsnet.plan.types import Contact, ContactPlan, Range
 from marsnet.worlds import foreign, images
-from marsnet.worlds.foreign import Neighbour, Renderer, faketime, next_hops, read_template, refuse_foreign, templates
+from marsnet.worlds.foreign import (
+    Neighbour,
+    Renderer,
+    faketime,
+    next_hops,
+    read_template,
+    refuse_foreign,
+    refuse_images,
+    templates,
+)
 from marsnet.worlds.lab.bridge import Bridge
 
 GOLDEN = Path(__file__).with_name("foreign_golden")
@@ -169,6 +178,8 @@ def test_routes_lead_by_the_fewest_links(tmp_path: Path) -> None:
 def test_the_virtual_world_refuses_a_foreign_daemon(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"node 'relay' runs the daemon 'pyd3tn'.*run with --world emulated"):
         refuse_foreign(topology_of(tmp_path))
+    with pytest.raises(InputError, match=r"node 'relay' runs 'pyd3tn', and the guest.*or run it as a program"):
+        refuse_images(topology_of(tmp_path))
 
 
 def test_mistakes_are_told_with_their_remedy(tmp_path: Path) -> None:
