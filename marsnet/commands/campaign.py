@@ -15,6 +15,7 @@ from marsnet.errors import InputError
 from marsnet.runs.campaign import Point, Results, parse_axes, points, run_all, workers
 from marsnet.runs.campaign_results import rows, write_comparison_page, write_parquet
 from marsnet.units import format_duration
+from marsnet.worlds.warp.world import guests_at_once
 
 
 def campaign(
@@ -23,6 +24,7 @@ def campaign(
         list[str],
         typer.Option("--vary", help="'seed=1..50', 'orbiters=1..4', 'size=1 kB,2 kB'; may stand several times."),
     ],
+    world: Annotated[str, typer.Option("--world", help="'virtual' or 'warp'.")] = "virtual",
     jobs: Annotated[
         int | None, typer.Option("--jobs", min=1, help="Worker processes on this machine; default: its processors.")
     ] = None,
@@ -34,11 +36,13 @@ def campaign(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what came out as one JSON object.")] = False,
 ) -> None:
-    """Run a scenario many times in the virtual world, in parallel; what the folder holds already is not repeated."""
+    """Run a scenario many times, in parallel; what the folder holds already is not repeated."""
     if scheduler is not None and jobs is not None:
         raise InputError("--jobs starts workers here, --scheduler uses others", remedy="give one of them")
+    if world not in ("virtual", "warp"):
+        raise InputError(f"campaigns do not run in a world {world!r}", remedy="use 'virtual' or 'warp'")
     axes = parse_axes(vary)
-    everything = points(scenario, axes)
+    everything = points(scenario, axes, "warp" if world == "warp" else "virtual")
     name = everything[0].scenario.name
     results = Results(output if output is not None else Path("campaigns") / name)
     todo = list({point.key: point for point in everything if not results.has(point)}.values())
@@ -46,6 +50,8 @@ def campaign(
     kept = len({point.key for point in everything}) - len(todo)
     if kept:
         console.print(f"{kept} runs are there already")
+    if todo and world == "warp" and scheduler is None:
+        jobs = guests_at_once([point.topology for point in todo], jobs)
     began = time.monotonic()
     if todo:
         with (
@@ -57,7 +63,7 @@ def campaign(
     records = rows(results.get(point) for point in everything)
     parquet, page = results.folder / "results.parquet", results.folder / "report.html"
     write_parquet(parquet, records)
-    told = f"{len(records)} runs in the virtual world: " + ", ".join(
+    told = f"{len(records)} runs in the {world} world: " + ", ".join(
         f"{len(a.values)} values of {a.name}" for a in axes
     )
     write_comparison_page(page, name, axes, records, told)

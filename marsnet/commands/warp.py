@@ -25,6 +25,7 @@ from marsnet.worlds.warp.world import WAKERS
 
 app = typer.Typer(help="What goes on inside the guests of the warp world.", no_args_is_help=True)
 
+_COMPUTING = "sched/sched_stat_runtime"
 _KINDS = {
     "sched/sched_wakeup": "program woken",
     "timer/hrtimer_expire_entry": "high-resolution timer",
@@ -36,19 +37,25 @@ _KINDS = {
 def top(
     folder: Annotated[Path, typer.Argument(help="Run folder; default: the newest.")] = Path("runs/latest"),
     lines: Annotated[int, typer.Option("--lines", min=1, help="How many of each kind.")] = 10,
+    setup: Annotated[bool, typer.Option("--setup", help="While the network was set up, not the mission.")] = False,
 ) -> None:
-    """Show what woke the guest of a finished run most often: what makes a warp run slow."""
+    """Show what woke the guest of a finished run most often, and what it computed: what makes a warp run slow."""
     try:
         content: dict[str, Any] = json.loads((folder / WAKERS).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
             f"there is no {WAKERS} in {str(folder)!r}", remedy="name the folder of a run of the warp world"
         ) from None
-    seconds = float(content["seconds"])
-    table = Table("woken by", "who", "times", "a guest second", title=f"{seconds:,.0f} s of the guest")
-    for kind, counts in content["counts"].items():
+    part: dict[str, Any] = content["setup" if setup else "mission"]
+    seconds = float(part["seconds"])
+    title = f"{seconds:,.0f} s of the guest, {part['busy']:,.1f} s of them busy"
+    table = Table("what", "who", "times", "a guest second", title=title)
+    for kind, counts in part["counts"].items():
         for name, count in counts[:lines]:
-            table.add_row(_KINDS.get(kind, kind), name, f"{count:,}", f"{count / seconds:.3g}")
+            if kind == _COMPUTING:
+                table.add_row("computing", name, f"{count * 1e-9:,.2f} s", f"{count * 1e-6 / seconds:.3g} ms")
+            else:
+                table.add_row(_KINDS.get(kind, kind), name, f"{count:,}", f"{count / seconds:.3g}")
     Console(highlight=False).print(table)
 
 

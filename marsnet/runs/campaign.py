@@ -1,4 +1,4 @@
-"""Many runs of one scenario in the virtual world, in parallel on Dask, kept one by one so that nothing is done twice.
+"""Many runs of one scenario in the virtual or the warp world, in parallel on Dask; nothing is done twice.
 
 The client reads the scenario once for each setting of parameters. Each contact plan is computed once, by a task on
 which the runs that need it depend. What a worker that dies had in hand is done again by another one.
@@ -16,15 +16,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from marsnet import __version__
 from marsnet.errors import EnvironmentLacksError, InputError
 from marsnet.model.scenario import Scenario, load_scenario
 from marsnet.model.topology import Topology
+from marsnet.plan.files import write_plan
 from marsnet.plan.types import ContactPlan
 from marsnet.runs.execute import perform
-from marsnet.runs.prepare import TAIL, check_times, spec_of
+from marsnet.runs.finished import PLAN
+from marsnet.runs.prepare import TAIL, check_times, check_world, spec_of
 from marsnet.sky.planner import plan_contacts
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 _RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)(?::(\d+))?")
 _MOST_VALUES = 1_000_000
+CampaignWorld = Literal["virtual", "warp"]
 _ATTEMPTS = 5
 """How often a run is tried whose worker dies."""
 
@@ -60,6 +63,7 @@ class Point:
         topology: likewise.
         base: folder that the topology's paths are relative to.
         seed: of every random draw.
+        world: where it runs.
     """
 
     values: dict[str, int | str]
@@ -68,6 +72,7 @@ class Point:
     topology: Topology
     base: Path
     seed: int
+    world: CampaignWorld = "virtual"
 
     @property
     def plan_key(self) -> str:
@@ -109,7 +114,7 @@ def _values(text: str, option: str) -> Iterable[int | str]:
         return [text] if text else []
 
 
-def points(path: Path, axes: Sequence[Axis]) -> list[Point]:
+def points(path: Path, axes: Sequence[Axis], world: CampaignWorld = "virtual") -> list[Point]:
     """All runs of a campaign: every combination of the axes' values, the last one varying fastest.
 
     Raises:
@@ -124,13 +129,13 @@ def points(path: Path, axes: Sequence[Axis]) -> list[Point]:
         if place not in loaded:
             loaded[place] = load_scenario(path, settings)
             check_times(*loaded[place], path, settings)
+            check_world(loaded[place][0], "virtual" if world == "virtual" else "emulated", path, settings)
         scenario, topology = loaded[place]
         seed = _seed(values.get("seed", scenario.seed))
-        key = _digest(
-            __version__, scenario.model_dump_json(exclude={"topology"}), topology.model_dump_json(), str(seed)
-        )
+        content = (scenario.model_dump_json(exclude={"topology"}), topology.model_dump_json())
+        key = _digest(__version__, *content, str(seed), *(() if world == "virtual" else (world,)))
         base = (path.parent / scenario.topology).resolve().parent
-        found.append(Point(values, key, scenario, topology, base, seed))
+        found.append(Point(values, key, scenario, topology, base, seed, world))
     return found
 
 
@@ -153,7 +158,9 @@ def run_point(point: Point, plan: ContactPlan) -> dict[str, Any]:
     """One run; a task. Returns its verdict, with the values of the axes as `values`."""
     with tempfile.TemporaryDirectory(prefix="marsnet-campaign-") as folder:
         spec = spec_of(point.scenario, point.topology, plan, point.seed, 1.0, Path(folder))
-        content = perform(spec, "virtual").verdict
+        if point.world != "virtual":
+            write_plan(plan, spec.folder / PLAN)
+        content = perform(spec, point.world).verdict
     del content["report"], content["frames"]
     return {"key": point.key, "values": point.values} | content
 

@@ -145,6 +145,7 @@ def lab_of(
         run=spec.folder.name,
         delay_line=options.links == "line",
         datapath=_DATAPATHS.get(options.datapath or ""),
+        quiet=options.quiet,
     )
 
 

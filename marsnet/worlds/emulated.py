@@ -7,7 +7,7 @@ import math
 import time
 import urllib.error
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -130,18 +130,20 @@ def _drive(
     pause = options.pause or Pause(math.inf, lambda now, networks: None)
     folders = [deployment.node_folder(node) for node in deployment.lab.nodes] if director.watches else []
     try:
-        with LedgerWatch(folders) as watch:
+        with LedgerWatch(folders) as watch, ExitStack() as rest:
+            rest.enter_context(options.asleep())
             while ticks:
                 times = (ticks[0], director.next_time, programs.next_time, pause.at)
                 due = min(time for time in times if time is not None)
-                with options.asleep():
-                    records = watch.wait(clock.to_monotonic(due) - time.monotonic())
+                records = watch.wait(clock.to_monotonic(due) - time.monotonic())
                 if records:
                     director.observe(records, clock.now())
                 if clock.now() < due:
                     continue
                 if director.next_time is not None and director.next_time <= due:
+                    rest.close()
                     director.advance(due)
+                    rest.enter_context(options.asleep())
                 programs.advance(due)
                 if pause.at <= due:
                     pause.look(clock.now(), _networks(deployment, deployment.lab.nodes))

@@ -236,6 +236,7 @@ class EmulatedOptions:
         metrics: run a Prometheus.
         image: of the bundle nodes; built from this source tree when None.
         origin: CLOCK_MONOTONIC, seconds, at mission time 0; as soon as everything is up when None.
+        quiet: whether switches are not to wake up without a frame or a change.
         asleep: entered while the mission runs and no container is to be started, stopped or asked.
         links: what light time is made of: the delay line, or the kernel's netem, which knows no schedule.
         datapath: of the switches: the kernel's or Open vSwitch's own; the kernel's where it has one when None.
@@ -249,6 +250,7 @@ class EmulatedOptions:
     metrics: bool = True
     image: str | None = None
     origin: float | None = None
+    quiet: bool = False
     asleep: Callable[[], AbstractContextManager[object]] = nullcontext
     links: LinkKind = "line"
     datapath: DatapathKind | None = None

@@ -204,4 +204,7 @@ class Controllers:
         for node in self._lab.nodes.values():
             name, target = spec.switch_name(node.number), f"tcp:127.0.0.1:{spec.CONTROLLER_PORTS[node.segment]}"
             words += ["--", "set-controller", name, target, "--", "set", "controller", name, "max_backoff=1000"]
+            if self._lab.quiet:
+                # By default a switch looks once a second for a way to its controller through itself.
+                words += ["inactivity_probe=0", "connection_mode=out-of-band"]
         switches.vsctl(self._lab.runtime, *words)

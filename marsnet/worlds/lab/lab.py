@@ -41,6 +41,7 @@ class Lab:
         delay_line: whether links obey a delay line; without, they are plain and immediate.
         datapath: of the switches; what the kernel has when None.
         controllers: what runs as controller; None for the plan-forwarding application on os-ken.
+        quiet: whether switches are not to wake up without a frame or a change, nor ask whether a controller lives.
 
     Raises:
         InputError: when names, numbers or ends of links do not fit together.
@@ -57,13 +58,14 @@ class Lab:
         delay_line: bool = True,
         datapath: Datapath | None = None,
         controllers: ControllerProgram | None = None,
+        quiet: bool = False,
     ) -> None:
         self.name = spec.check_lab_name(name)
         spec.check_topology(nodes, links)
         self.nodes = {node.name: node for node in nodes}
         self.links = {link.name: link for link in links}
         self.run_dir, self.run, self.delay_line = run_dir.resolve(), run, delay_line
-        self.datapath = datapath
+        self.datapath, self.quiet = datapath, quiet
         self.network: Any = None
         self.containers = Containers(name, run)
         self.controllers = Controllers(self, controllers or ControllerProgram())
@@ -163,7 +165,7 @@ class Lab:
         holder_pids = self.containers.start_holders(nodes, hosts)
         self.containers.create_nodes(nodes)
         progress("switches")
-        switches.start_daemons(self.runtime)
+        switches.start_daemons(self.runtime, quiet=self.quiet)
         delay_line = delayline.start(self.runtime, self.run_dir) if self.delay_line else None
         datapath = switches.chosen_datapath(self.datapath)
         progress("links")

@@ -26,6 +26,7 @@ Datapath = Literal["system", "netdev"]
 _SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
 _FIX = "apt-get install openvswitch-switch"
 _RECEIVE_BYTES = 32 << 20
+_HOUR_MS = 3_600_000
 _SO_RCVBUFFORCE, _PIDFD_GETFD = 33, 438
 _SOCKET_LINE = re.compile(r"\*:(s\d+-eth\d+)\s.*,d(\d+)\)")
 
@@ -72,11 +73,13 @@ def vsctl(runtime: Path, *arguments: str) -> str:
     return run("ovs-vsctl", "--timeout=30", *arguments, env=environment(runtime))
 
 
-def start_daemons(runtime: Path) -> None:
+def start_daemons(runtime: Path, *, quiet: bool = False) -> None:
     """Start the lab's database server and switch daemon in the calling thread's namespace; both are ready on return.
 
     Args:
         runtime: directory for sockets, database, logs and pid files.
+        quiet: whether nothing in them is to wake up without a frame or a change. Counters of flow entries then lag
+            until somebody asks (`settle_counters`), and entries of the datapath are kept however long they idle.
 
     Raises:
         EnvironmentLacksError: when Open vSwitch is not installed.
@@ -90,8 +93,11 @@ def start_daemons(runtime: Path) -> None:
         "--no-chdir", f"--log-file={runtime}/ovsdb-server.log", "-vconsole:off", env=env)  # fmt: skip
     # One handler and one revalidator are plenty for a lab, and many labs share the machine's processors. Counters of
     # flow entries lag by one round of the revalidator, half a second unless told otherwise.
-    run("ovs-vsctl", "--no-wait", "init", "--", "set", "Open_vSwitch", ".", "other_config:n-handler-threads=1",
-        "other_config:n-revalidator-threads=1", "other_config:max-revalidator=100", env=env)  # fmt: skip
+    settings = {"n-handler-threads": 1, "n-revalidator-threads": 1, "max-revalidator": 100}
+    if quiet:
+        settings |= dict.fromkeys(("max-revalidator", "max-idle", "stats-update-interval"), _HOUR_MS)
+    words = [f"other_config:{name}={value}" for name, value in settings.items()]
+    run("ovs-vsctl", "--no-wait", "init", "--", "set", "Open_vSwitch", ".", *words, env=env)
     run(*switch_command(), "ovs-vswitchd", socket, f"--pidfile={runtime}/ovs-vswitchd.pid", "--detach",
         "--no-chdir",
         f"--log-file={runtime}/ovs-vswitchd.log", "-vconsole:off", env=env)  # fmt: skip

@@ -13,6 +13,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -21,16 +22,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from marsnet.clock import format_utc, parse_utc
 from marsnet.errors import EnvironmentLacksError, RunInvalidError
+from marsnet.worlds.warp.agent import CHANNEL
+from marsnet.worlds.warp.qmp import Control
 
 PATIENCE = 1800.0
 """Host seconds without a word from the guest after which it counts as hung."""
-CHANNEL = "marsnet.out"
+MISSION_BYTES = 256 << 20
+"""Size of the mission device."""
 _KERNEL_ARGUMENTS = (
-    "console=ttyS0 quiet panic=-1 clocksource=tsc tsc=reliable nohz=on nosoftlockup nowatchdog mitigations=off "
-    "random.trust_cpu=off transparent_hugepage=never rdinit=/init"
+    "console=ttyS0 quiet panic=-1 clocksource=tsc tsc=reliable nohz=on nosoftlockup nowatchdog mitigations=off nokaslr "
+    "random.trust_cpu=off transparent_hugepage=never init_on_alloc=0 psi=0 rdinit=/init"
 )
+# Without random numbers of the host. Without "enhanced" string instructions, of which QEMU counts and emulates every
+# octet, and without protection that costs it a lookup at each entry of the kernel.
+_CPU = "max,-rdrand,-rdseed,-erms,-la57,-smap,-smep,-umip,-pku"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A machine that stands still.
+
+    Attributes:
+        ram: file of its memory.
+        state: file of the rest of it.
+    """
+
+    ram: Path
+    state: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +60,23 @@ class Order:
         kernel: its image.
         initramfs: its root.
         memory: bytes.
-        seed: of every random number inside, 0 to 2^63 - 1.
-        clock: UTC at the guest's start, ISO 8601.
         folder: where console and channel are kept.
+        seed: of the random numbers that QEMU gives, 0 to 2^63 - 1.
+        mission: file that the guest sees as its mission device, MISSION_BYTES long.
+        kept: the machine to go on with, which stays as it is; None to boot.
+        ram: file that is the memory, to keep the machine afterwards, and where `kept` is given, a copy of what it has.
+            None for memory that is gone with the guest, which needs `kept`.
         shell: path of a Unix socket that a shell inside can be spoken to by; None for nobody at the other end.
     """
 
     kernel: Path
     initramfs: Path
     memory: int
-    seed: int
-    clock: str
     folder: Path
+    mission: Path
+    seed: int = 1
+    kept: Kept | None = None
+    ram: Path | None = None
     shell: Path | None = None
 
 
@@ -65,24 +89,21 @@ class Guest:
         Raises:
             EnvironmentLacksError: QEMU is not installed, or the machine has too little memory for the guest.
         """
-        program = shutil.which("qemu-system-x86_64")
-        if program is None:
-            raise EnvironmentLacksError(
-                "qemu-system-x86_64 is not installed", fix="apt-get install --no-install-recommends qemu-system-x86"
-            )
-        available = _available_memory()
+        program = _program()
+        available = available_memory()
         if available < order.memory:
             raise EnvironmentLacksError(
                 f"the guest needs {order.memory >> 20} MiB of memory, and {available >> 20} MiB are free",
-                fix="end other programs, or give the topology's containers less memory",
+                fix="end other programs, run fewer seeds at once, or give the topology's containers less memory",
             )
         self._order = order
-        self._command = _command(program, order)
+        self._program = program
         self.console = order.folder / "console.log"
         self._channel = order.folder / "channel"
         self._process: subprocess.Popen[bytes] | None = None
         self._reader = -1
         self._pending = b""
+        self._control: Control | None = None
 
     def __enter__(self) -> Guest:
         os.mkfifo(self._channel)
@@ -90,27 +111,65 @@ class Guest:
         self._reader = os.open(self._channel, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         with suppress(OSError):
             _widen(self._reader)
-        with (self._order.folder / "qemu.log").open("wb") as log:
+        own, its = socket.socketpair()
+        with its, (self._order.folder / "qemu.log").open("wb") as log:
             self._process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+                _command(self._program, self._order, its.fileno()),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, pass_fds=[its.fileno()],
+            )  # fmt: skip
+        self._control = Control(own)
+        try:
+            self._begin()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
+
+    def _begin(self) -> None:
+        assert self._control is not None  # noqa: S101
+        try:
+            self._control.greet()
+            if self._order.kept is not None:
+                self._control.resume(str(self._order.kept.state))
+        except RunInvalidError as error:
+            raise RunInvalidError(f"{error}: {self._last_words()}") from None
+
+    def keep(self, state: Path) -> None:
+        """Write the state of the guest, which has said that it stops, to a file; its memory is in the file for it.
+
+        Raises:
+            RunInvalidError: QEMU cannot.
+        """
+        assert self._control is not None  # noqa: S101
+        self._control.await_stop()
+        self._control.save(str(state))
 
     def __exit__(self, *error: object) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
+        if self._control is not None:
+            self._control.close()
         os.close(self._reader)
         self._channel.unlink(missing_ok=True)
 
+    def processor_seconds(self) -> float:
+        """Seconds of processor time that its QEMU has used (proc(5), stat)."""
+        assert self._process is not None  # noqa: S101
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def messages(self, into: Path) -> Iterator[dict[str, Any]]:
-        """What the guest says, until it ends. A message `{"file": name, "size": n}` comes when that file is there.
+        """What the guest says, until it ends or stops to be kept.
+
+        A message `{"file": name, "size": n}` comes when that file is there.
 
         Args:
             into: folder that files from the guest are written to.
 
         Raises:
-            RunInvalidError: the guest ended or fell silent before it said `{"end": true}`; with its last words.
+            RunInvalidError: the guest ended or fell silent before it said `{"end": true}` or `{"stop": true}`;
+                with its last words.
         """
         assert self._process is not None  # noqa: S101
         ended = os.pidfd_open(self._process.pid)
@@ -121,7 +180,7 @@ class Guest:
                 if "file" in message:
                     self._receive(into / Path(message["file"]).name, int(message["size"]), ended)
                 yield message
-                if message.get("end"):
+                if message.get("end") or message.get("stop"):
                     return
         finally:
             os.close(ended)
@@ -162,32 +221,63 @@ class Guest:
         return " | ".join(words) or "it left no word"
 
 
-def start_of_clock(epoch: str, lead: float) -> str:
-    """UTC at which a guest starts so that mission time 0 is `lead` seconds later; whole seconds, as QEMU takes them."""
-    instant = parse_utc(epoch).timestamp() - lead
-    return format_utc(type(parse_utc(epoch)).fromtimestamp(int(instant), tz=parse_utc(epoch).tzinfo))[:19]
+def version() -> str:
+    """What names this QEMU and the machine that it is told to be: states of another one cannot be taken over."""
+    program = _program()
+    told = subprocess.run([program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+    order = Order(Path("kernel"), Path("initramfs"), 0, Path("folder"), Path("mission"), ram=Path("ram"))
+    return told.stdout + repr(_command("", order, 0))
 
 
-def _command(program: str, order: Order) -> list[str]:
-    # The guest ends with its driver, however that ends (prctl(2), PR_SET_PDEATHSIG).
-    return [
+def _program() -> str:
+    program = shutil.which("qemu-system-x86_64")
+    if program is None:
+        raise EnvironmentLacksError(
+            "qemu-system-x86_64 is not installed", fix="apt-get install --no-install-recommends qemu-system-x86"
+        )
+    return program
+
+
+def _command(program: str, order: Order, control: int) -> list[str]:
+    kept = order.kept
+    ram = kept.ram if kept is not None and order.ram is None else order.ram
+    assert ram is not None  # noqa: S101
+    # Without a file of its own the guest has a private view of what is kept: only pages that it changes are its own.
+    memory = (
+        f"memory-backend-file,id=ram,size={order.memory},share={'on' if order.ram else 'off'},mem-path={_escaped(ram)}"
+    )
+    command = [
+        # The guest ends with its driver, however that ends (prctl(2), PR_SET_PDEATHSIG).
         "setpriv", "--pdeathsig", "KILL", program,
-        "-M", "pc", "-accel", "tcg", "-icount", "shift=0,sleep=off", "-seed", str(order.seed % 2**63),
-        "-rtc", f"base={order.clock},clock=vm", "-cpu", "max,-rdrand,-rdseed", "-smp", "1",
-        "-m", str(order.memory >> 20), "-display", "none", "-monitor", "none", "-no-reboot", "-nic", "none",
+        "-M", "pc,nvdimm=on,memory-backend=ram", "-object", memory,
+        "-m", f"{order.memory >> 20}M,slots=1,maxmem={(order.memory + MISSION_BYTES) >> 20}M",
+        "-accel", "tcg", "-icount", "shift=0,sleep=off", "-seed", str(order.seed % 2**63),
+        "-rtc", "base=2026-01-01T00:00:00,clock=vm", "-cpu", _CPU, "-smp", "1",
+        "-display", "none", "-vga", "none", "-no-reboot", "-nic", "none",
+        "-chardev", f"socket,id=control,fd={control}", "-mon", "chardev=control,mode=control",
+        "-object", f"memory-backend-file,id=mission,size={MISSION_BYTES},share=on,mem-path={_escaped(order.mission)}",
+        "-device", "nvdimm,memdev=mission",
+        "-device", "pvpanic-pci", "-action", "panic=pause",
         "-serial", f"file:{order.folder / 'console.log'}",
         # Without ioeventfd the device answers within the guest's own instruction, not whenever the host gets to it.
         "-device", "virtio-serial-pci,ioeventfd=off",
-        "-chardev", f"file,id=out,path={order.folder / 'channel'},append=on",
+        "-chardev", f"file,id=out,path={_escaped(order.folder / 'channel')},append=on",
         "-device", f"virtserialport,chardev=out,name={CHANNEL}",
         "-chardev", "null,id=shell" if order.shell is None
-        else f"socket,id=shell,path={order.shell},server=on,wait=off",
+        else f"socket,id=shell,path={_escaped(order.shell)},server=on,wait=off",
         "-device", "virtconsole,chardev=shell,name=marsnet.shell",
-        "-kernel", str(order.kernel), "-initrd", str(order.initramfs), "-append", _KERNEL_ARGUMENTS,
     ]  # fmt: skip
+    command += ["-kernel", str(order.kernel), "-initrd", str(order.initramfs), "-append", _KERNEL_ARGUMENTS]
+    return command if kept is None else [*command, "-incoming", "defer", "-S"]
 
 
-def _available_memory() -> int:
+def _escaped(path: Path) -> str:
+    """A path as a value of QEMU's options, in which commas separate."""
+    return str(path).replace(",", ",,")
+
+
+def available_memory() -> int:
+    """Bytes of memory that this machine has for new programs (proc_meminfo(5))."""
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024

@@ -20,6 +20,7 @@ from packaging.utils import canonicalize_name
 
 from marsnet.errors import EnvironmentLacksError
 from marsnet.worlds import images
+from marsnet.worlds.warp import agent
 from marsnet.worlds.warp.archives import Content, to_initramfs, write_image, write_tar
 
 NODE_IMAGE = "marsnet/node:warp"
@@ -104,43 +105,80 @@ def parts(say: Say, beside: Sequence[str] = ()) -> Parts:
     node_root = _root("base", images.package_names(services / "base" / "packages.txt"), host.codename, (), say)
     guest_python = _python("warp", host.python, say)
     node_python = _python("node", host.python, say)
-    key = images.content_key({p.name: b"" for p in (kernel, guest_root, node_root, guest_python, node_python)})
+    base = (node_root, _layer(node_python))
+    services = images.checkout() / "services" / "warp"
+    own: dict[str, Content] = {"init": services / "init", "opt/warp/agent.py": Path(agent.__file__)}
+    made = {p.name: b"" for p in (kernel, guest_root, guest_python, *base)}
+    ours = {p.name: p.read_bytes() for p in (services / "init", services / "modules.txt", Path(agent.__file__))}
+    key = images.content_key(made | ours)
     root = cache() / f"initramfs-{key}.cpio"
     if not root.exists():
         say("packing the guest's root")
         with tempfile.TemporaryDirectory(dir=cache()) as scratch:
             extra = Path(scratch) / "extra.tar"
+            image = Path(scratch) / "image.tar"
+            write_image(image, f"{NODE_IMAGE}-base", base, 0, _NODE_CONFIG)
             write_tar(
-                extra,
-                {
-                    f"usr/lib/modules/{modules.name}": modules,
-                    "opt/dependencies": guest_python,
-                    "init": images.checkout() / "services" / "warp" / "init",
-                },
+                extra, {**_modules(modules), **own, "opt/dependencies": guest_python, "opt/warp/image.tar": image}
             )
             _join_initramfs([guest_root, extra], root)
-    return Parts(next((kernel / "boot").glob("vmlinuz-*")), root, (node_root, _layer(node_python)), key)
+    return Parts(next((kernel / "boot").glob("vmlinuz-*")), root, base, key)
 
 
-def program_layer(target: Path) -> None:
-    """Write the tar of marsnet itself, as guest and containers have it under /opt/marsnet."""
+def _modules(folder: Path) -> dict[str, Content]:
+    """The modules that a guest loads, with those that they need, and the indices by which they are found."""
+    needs = {}
+    for line in (folder / "modules.dep").read_text().splitlines():
+        name, _, needed = line.partition(":")
+        needs[Path(name).name.partition(".")[0].replace("-", "_")] = [name, *needed.split()]
+    wanted = images.package_names(images.checkout() / "services" / "warp" / "modules.txt")
+    missing = [name for name in wanted if name not in needs]
+    builtin = (folder / "modules.builtin").read_text().replace("-", "_")
+    if any(f"/{name}.ko" not in builtin for name in missing):
+        raise EnvironmentLacksError(
+            f"the kernel {folder.name} has no module {', '.join(missing)}", fix="apt-get update && apt-get upgrade"
+        )
+    files = {file for name in wanted for file in needs.get(name, ())}
+    files |= {path.name for path in folder.glob("modules.*")}
+    return {f"usr/lib/modules/{folder.name}/{file}": folder / file for file in files}
+
+
+def program_layer(say: Say) -> Path:
+    """The tar of marsnet itself, compiled, as guest and containers have it at /opt/marsnet; made once per content."""
     root = images.checkout()
     entries: dict[str, Content] = {
-        f"opt/marsnet/{name}": content
+        name: content
         for name, content in images.package_sources(root).items()
         if name.startswith("marsnet/") and not name.endswith((".c", ".h"))
     }
     for core in (root / "marsnet" / "links").glob("_core*.so"):
-        entries[f"opt/marsnet/marsnet/links/{core.name}"] = core
+        entries[f"marsnet/links/{core.name}"] = core
     for path in sorted((root / "controllers").rglob("*.py")) + sorted((root / "services" / "prometheus").iterdir()):
-        entries[f"opt/marsnet/{path.relative_to(root)}"] = path
-    write_tar(target, entries)
+        entries[str(path.relative_to(root))] = path
+    contents = {name: c if isinstance(c, bytes) else c.read_bytes() for name, c in entries.items()}
+    target = cache() / f"program-{images.content_key(contents)}.tar"
+    if not target.exists():
+        say("compiling marsnet for the guest")
+        with tempfile.TemporaryDirectory(dir=cache()) as scratch:
+            folder = Path(scratch) / "marsnet"
+            for name, content in contents.items():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_bytes(content)
+            _compile(folder, "/opt/marsnet")
+            write_tar(Path(scratch) / "program.tar", {"opt/marsnet": folder})
+            (Path(scratch) / "program.tar").rename(target)
+    return target
 
 
-def node_image(target: Path, parts_: Parts, program: Path, *, whole: bool) -> None:
-    """Write the node's image for `docker load`; without `whole` only the layer that holds marsnet itself."""
-    known = 0 if whole else len(parts_.base)
-    write_image(target, NODE_IMAGE, [*parts_.base, program], known, _NODE_CONFIG)
+def _compile(folder: Path, place: str) -> None:
+    """Compile the Python files of a folder that will be at a place; their times, which a layer loses, do not count."""
+    _output([sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash",
+             "-s", str(folder), "-p", place, str(folder)])  # fmt: skip
+
+
+def node_image(target: Path, parts_: Parts, program: Path) -> None:
+    """Write the node's image for `docker load`, without the layers that the guest's store has already."""
+    write_image(target, NODE_IMAGE, [*parts_.base, program], len(parts_.base), _NODE_CONFIG)
 
 
 def _kernel(say: Say) -> Path:
@@ -189,13 +227,16 @@ def _python(service: str, python: str, say: Say) -> Path:
     """The folder of third-party Python packages that a service imports."""
     listing = images.checkout() / "services" / service / "requirements.txt"
     pins = [f"{name}=={version}" for name, version in sorted(_closure(images.package_names(listing)).items())]
-    recipe = {"pins": "\n".join(pins).encode(), "python": python.encode()}
+    recipe = {"pins": "\n".join(pins).encode(), "python": python.encode(), "form": b"compiled, without tests"}
     folder = cache() / f"python-{service}-{images.content_key(recipe)}"
     if not folder.is_dir():
         say(f"collecting the Python packages of {service}")
         with tempfile.TemporaryDirectory(dir=cache()) as scratch:
             _output([sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile",
                      "--no-deps", "--target", f"{scratch}/packages", *pins])  # fmt: skip
+            for tests in [path for path in Path(scratch).rglob("tests") if path.is_dir()]:
+                shutil.rmtree(tests)
+            _compile(Path(scratch) / "packages", "/opt/dependencies")
             (Path(scratch) / "packages").rename(folder)
     return folder
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import tempfile
 import time
@@ -14,25 +15,27 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from marsnet.errors import InputError, RunInvalidError
+from marsnet.clock import parse_utc
+from marsnet.errors import EnvironmentLacksError, InputError, RunInvalidError
 from marsnet.model.scenario import Scenario
+from marsnet.model.topology import Topology
 from marsnet.worlds import images
 from marsnet.worlds.software import python_packages
 from marsnet.worlds.spec import EmulatedOptions, Outcome, Progress, RunSpec
 from marsnet.worlds.warp import recipe
-from marsnet.worlds.warp.archives import Content, concatenate, pickled, to_initramfs, unpack, write_tar
-from marsnet.worlds.warp.guest import PACKAGES
-from marsnet.worlds.warp.machine import Guest, Order, start_of_clock
-from marsnet.worlds.warp.recipe import Parts, Say
+from marsnet.worlds.warp.agent import PACKAGES
+from marsnet.worlds.warp.archives import Content, pickled, unpack
+from marsnet.worlds.warp.machine import Guest, Order, available_memory
 from marsnet.worlds.warp.shell import MOMENT, Terminal
+from marsnet.worlds.warp.snapshots import raise_failure, ready_guest, write_mission
 
 LEAD = 600.0
-"""Guest seconds from its start to mission time 0, in which it builds the network; what is left over costs nothing."""
+"""Guest seconds from where it goes on to mission time 0, in which it builds the network; what is left costs nothing."""
 CONTENT = "guest-content.txt"
 """File of a run folder: a hash of all that the guest was made of and told."""
 WAKERS = "wakers.json"
 """File of a run folder: who woke the guest how often."""
-_SYSTEM_MEMORY = 2 << 30
+_SYSTEM_MEMORY = 3 << 29
 _NODE_MEMORY = 128 << 20
 
 
@@ -96,24 +99,26 @@ def _mission(
 
     software = spec.scenario.software
     made = recipe.parts(say, software.debian)
-    store = container_store(recipe.parts(say) if software.debian else made, say)
+    memory = guest_memory(spec.topology)
+    kept = ready_guest(made, memory, say)
     packages = python_packages(software.python, say)
     scenario, files = with_files(spec.scenario)
     if packages is not None:
         files[PACKAGES] = packages
     inside = replace(spec, scenario=scenario, rate=1.0, folder=Path("/mission/run"))
-    duration = spec.scenario.duration
-    program = folder / "program.tar"
-    recipe.program_layer(program)
-    recipe.node_image(folder / "image.tar", made, program, whole=False)
-    order = {"action": "run", "links": wanted.links, "datapath": wanted.datapath}
+    order = {
+        "clock": parse_utc(spec.plan.epoch).timestamp() - LEAD,
+        "seed": spec.seed,
+        "links": wanted.links,
+        "datapath": wanted.datapath,
+    }
     entries: dict[str, Content] = {
         "mission/order.json": json.dumps(order).encode(),
         "mission/spec.pickle": pickled(inside),
         "mission/run/plan.json": (spec.folder / "plan.json").read_bytes(),
         **files,
     }
-    content = content_of([made.root, store, program], entries)
+    content = content_of([kept.ram.parent], entries)
     (spec.folder / CONTENT).write_text(content + "\n", encoding="ascii")
     if replay is not None and replay.content not in ("", content):
         raise InputError(
@@ -121,22 +126,18 @@ def _mission(
             remedy="go back to what ran then, or give --anyway",
         )
     at = math.inf if replay is None else replay.at
-    entries |= {"mission/moment": MOMENT.pack(at), "mission/image.tar": folder / "image.tar"}
-    mission = folder / "mission.tar"
-    write_tar(mission, entries)
-    initramfs = _initramfs(folder, [made.root, store], [program, mission])
-    memory = 2 * initramfs.stat().st_size + _SYSTEM_MEMORY + _NODE_MEMORY * len(spec.topology.nodes)
-    clock = start_of_clock(spec.plan.epoch, LEAD)
+    mission = write_mission(folder, entries | {"mission/moment": MOMENT.pack(at)})
     results = folder / "results"
     results.mkdir()
     shell = None if replay is None else folder / "shell"
     terminal = Terminal(folder / "shell")
-    say("starting the guest")
+    say("resuming the guest")
+    start = Order(made.kernel, made.root, memory, folder, mission, seed=spec.seed, kept=kept, shell=shell)
     try:
-        with Guest(Order(made.kernel, initramfs, memory, spec.seed, clock, folder, shell)) as guest:
+        with Guest(start) as guest:
             try:
                 for message in guest.messages(results):
-                    _follow(message, spec, tell, began, duration)
+                    _follow(message, spec, tell, began)
                     if "shell" in message:
                         terminal.begin()
             finally:
@@ -184,47 +185,39 @@ def with_files(scenario: Scenario) -> tuple[Scenario, dict[str, Content]]:
     return scenario.model_copy(update={"traffic": tuple(traffic), "programs": tuple(programs)}), files
 
 
-def container_store(made: Parts, say: Say) -> Path:
-    """Initramfs archive of a container daemon's store that holds the layers of the node's image.
+def guest_memory(topology: Topology) -> int:
+    """Bytes that a guest has for a network: in whole GiB, so that most networks go on from the same kept guest."""
+    nodes = sum(
+        _NODE_MEMORY if node.container.memory is None else max(_NODE_MEMORY, round(node.container.memory))
+        for node in topology.nodes.values()
+    )
+    return -(-(_SYSTEM_MEMORY + nodes) // (1 << 30)) << 30
 
-    Raises: as `run_warp`.
+
+def guests_at_once(topologies: Sequence[Topology], wanted: int | None) -> int:
+    """How many guests run side by side: a processor each, and all in memory.
+
+    Args:
+        topologies: of the runs.
+        wanted: so many; None for as many as this machine has room for.
+
+    Raises:
+        EnvironmentLacksError: it has no room for so many.
     """
-    target = recipe.cache() / f"store-{made.key}.cpio"
-    if target.exists():
-        return target
-    say("loading the container image in a guest (some minutes, once)")
-    with tempfile.TemporaryDirectory(dir=recipe.cache()) as scratch:
-        folder = Path(scratch)
-        program = folder / "program.tar"
-        recipe.program_layer(program)
-        recipe.node_image(folder / "image.tar", made, program, whole=True)
-        write_tar(
-            folder / "mission.tar",
-            {"mission/order.json": b'{"action": "prepare"}', "mission/image.tar": folder / "image.tar"},
+    need, available = max(map(guest_memory, topologies)), available_memory()
+    room = available // need
+    if room < (wanted or 1):
+        raise EnvironmentLacksError(
+            f"{wanted or 1} guests at once need {(wanted or 1) * need >> 20} MiB of memory, "
+            f"and {available >> 20} MiB are free",
+            fix=f"give --jobs {room}" if room else "end other programs",
         )
-        initramfs = _initramfs(folder, [made.root], [program, folder / "mission.tar"])
-        memory = 3 * initramfs.stat().st_size + _SYSTEM_MEMORY
-        with Guest(Order(made.kernel, initramfs, memory, 1, "2026-01-01T00:00:00", folder)) as guest:
-            for message in guest.messages(folder):
-                _raise_failure(message)
-        to_initramfs(folder / "store.tar", folder / "store.cpio")
-        (folder / "store.cpio").rename(target)
-    return target
+    return wanted or min(room, len(os.sched_getaffinity(0)))
 
 
-def _initramfs(folder: Path, made: list[Path], tars: list[Path]) -> Path:
-    pieces = []
-    for tar in tars:
-        piece = tar.with_suffix(".cpio")
-        to_initramfs(tar, piece)
-        pieces.append(piece)
-    whole = folder / "initramfs"
-    concatenate([*made, *pieces], whole)
-    return whole
-
-
-def _follow(message: dict[str, Any], spec: RunSpec, tell: Progress, began: float, duration: float) -> None:
-    _raise_failure(message)
+def _follow(message: dict[str, Any], spec: RunSpec, tell: Progress, began: float) -> None:
+    raise_failure(message)
+    duration = spec.scenario.duration
     if "wakers" in message:
         (spec.folder / WAKERS).write_text(json.dumps(message["wakers"], indent=1), encoding="utf-8")
     if "state" in message:
@@ -232,11 +225,6 @@ def _follow(message: dict[str, Any], spec: RunSpec, tell: Progress, began: float
         wall = time.monotonic() - began
         pace = f", {share * duration / wall:,.0f} times real time" if share > 0 else ""
         tell(share, f"{message['state']}{pace}")
-
-
-def _raise_failure(message: dict[str, Any]) -> None:
-    if "error" in message:
-        raise RunInvalidError(f"inside the guest: {message['error']}\n{message['trace']}")
 
 
 def _keep_logs(folder: Path, run: Path) -> None:

@@ -18,11 +18,12 @@ import pytest
 
 from marsnet.commands.warp import top
 from marsnet.errors import EnvironmentLacksError, InputError, RunInvalidError
-from marsnet.model.scenario import Scenario
-from marsnet.worlds.warp import machine
+from marsnet.model.scenario import Scenario, load_scenario
+from marsnet.worlds.warp import machine, world
 from marsnet.worlds.warp.archives import concatenate, pickled, to_initramfs, unpack, write_image, write_tar
-from marsnet.worlds.warp.machine import Guest, Order, start_of_clock
-from marsnet.worlds.warp.wakers import _LINE
+from marsnet.worlds.warp.machine import MISSION_BYTES, Guest, Order
+from marsnet.worlds.warp.snapshots import write_mission
+from marsnet.worlds.warp.wakers import idle_seconds, python_programs, read_histogram
 from marsnet.worlds.warp.world import with_files
 
 
@@ -105,20 +106,26 @@ def test_initramfs_archives_may_follow_one_another(tmp_path: Path) -> None:
     assert (tmp_path / "whole").read_bytes() == b"".join(piece.read_bytes() for piece in pieces)
 
 
-def test_the_clock_of_a_guest_leads_to_mission_time_0() -> None:
-    assert start_of_clock("2026-10-01T00:00:00Z", 600.0) == "2026-09-30T23:50:00"
-
-
 def order(folder: Path) -> Order:
-    return Order(folder / "kernel", folder / "root", 64 << 20, 1, "2026-10-01T00:00:00", folder)
+    return Order(folder / "kernel", folder / "root", 64 << 20, folder, folder / "mission", ram=folder / "ram")
 
 
 def guest_that(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> Guest:
-    """A guest whose QEMU is a shell script: `$channel` is where it speaks to."""
+    """A guest whose QEMU is a shell script: `$channel` is where it speaks to. It grants all that is asked of it."""
     program = folder / "qemu-system-x86_64"
-    program.write_text(f"#!/bin/sh\nchannel={folder}/channel\n{script}\n")
+    program.write_text(
+        f"""#!{sys.executable}
+import socket, sys
+fd = next(word.rpartition("=")[2] for word in sys.argv if word.startswith("socket,id=control,fd="))
+control = socket.socket(fileno=int(fd))
+control.sendall(b'{{"QMP": {{}}}}\\n' + 2 * b'{{"return": {{}}}}\\n')
+import os
+os.execv("/bin/sh", ["sh", "-c", {script!r}])
+"""
+    )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("channel", str(folder / "channel"))
     return Guest(order(folder))
 
 
@@ -162,7 +169,7 @@ def test_without_qemu_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_guest_that_does_not_fit_into_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_available_memory", lambda: 1 << 20)
+    monkeypatch.setattr(machine, "available_memory", lambda: 1 << 20)
     with pytest.raises(EnvironmentLacksError, match="64 MiB of memory, and 1 MiB are free"):
         guest_that(tmp_path, "", monkeypatch)
 
@@ -219,20 +226,67 @@ def test_a_pickle_does_not_depend_on_the_process() -> None:
     assert pickle.loads(pickled(value)) == value  # noqa: S301 - made above
 
 
-def test_histograms_of_the_kernel_are_read() -> None:
+def test_as_many_guests_run_at_once_as_there_is_memory_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, topology = load_scenario(Path(__file__).parents[3] / "scenarios" / "first_light.yaml")
+    need = world.guest_memory(topology)
+    assert need % (1 << 30) == 0
+    monkeypatch.setattr(world, "available_memory", lambda: 3 * need - 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert world.guests_at_once([topology], None) == 2
+    assert world.guests_at_once([topology], 1) == 1
+    with pytest.raises(EnvironmentLacksError, match="give --jobs 2"):
+        world.guests_at_once([topology], 3)
+
+
+def test_histograms_of_the_kernel_are_read(tmp_path: Path) -> None:
     text = """
 { function: [ffffffff8112] tick_sched_timer                    } hitcount:        669
 { comm: kcompactd0                                         } hitcount:        196
 """
-    assert _LINE.findall(text) == [("tick_sched_timer", "669"), ("kcompactd0", "196")]
+    assert read_histogram(text, {}) == [("tick_sched_timer", 669), ("kcompactd0", 196)]
+    text = """
+{ comm: ovs-vswitchd    , pid:         41 } hitcount:         10  runtime:    5000123
+{ comm: python3         , pid:         42 } hitcount:         10  runtime:         20
+{ comm: python3         , pid:         43 } hitcount:         10  runtime:         30
+"""
+    for process, words in ((42, ["-m", "marsnet.links.daemon", "--socket"]), (44, ["/x/launcher.py"])):
+        folder = tmp_path / str(process) / "task" / str(process)
+        folder.mkdir(parents=True)
+        (folder / "cmdline").write_text("\0".join(["/usr/bin/python3.11", *words]))
+    programs = python_programs(tmp_path)
+    assert programs == {42: "python3 marsnet.links.daemon", 44: "python3 launcher.py"}
+    named = [("ovs-vswitchd", 5000123), ("python3", 30), ("python3 marsnet.links.daemon", 20)]
+    assert read_histogram(text, programs) == named
+    assert idle_seconds("cpu  100 0 50 123456 7 0 0 0 0 0\ncpu0 1 2 3 4\n") == 1234.56
+
+
+def test_a_mission_is_what_the_device_begins_with(tmp_path: Path) -> None:
+    device = write_mission(tmp_path, {"mission/order.json": b"{}"})
+    with device.open("rb") as file:
+        size = int.from_bytes(file.read(8), "big")
+        content = io.BytesIO(file.read(size))
+    with tarfile.open(fileobj=content) as archive:
+        assert archive.getnames() == ["mission", "mission/order.json"]
+    assert device.stat().st_size == MISSION_BYTES
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", MISSION_BYTES)
+    with pytest.raises(EnvironmentLacksError, match="256 MiB, and the guest takes 256 MiB"):
+        write_mission(tmp_path, {"mission/large": tmp_path / "large"})
 
 
 def test_top_shows_who_woke_a_guest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    counts = {"sched/sched_wakeup": [["ovs-vswitchd", 5000], ["python3", 10]]}
-    (tmp_path / "wakers.json").write_text(json.dumps({"seconds": 1000.0, "counts": counts}))
+    counts = {"sched/sched_wakeup": [["ovs-vswitchd", 5000]], "sched/sched_stat_runtime": [["python3", 12 * 10**9]]}
+    parts = {
+        "setup": {"seconds": 60.0, "busy": 59.0, "counts": {"sched/sched_wakeup": [["dockerd", 7]]}},
+        "mission": {"seconds": 1000.0, "busy": 21.5, "counts": counts},
+    }
+    (tmp_path / "wakers.json").write_text(json.dumps(parts))
     top(tmp_path)
     told = capsys.readouterr().out
-    assert "ovs-vswitchd" in told
-    assert "5,000" in told
+    for words in ("1,000 s of the guest, 21.5 s of them busy", "ovs-vswitchd", "5,000", "12.00 s", "12 ms"):
+        assert words in told
+    assert "dockerd" not in told
+    top(tmp_path, setup=True)
+    assert "dockerd" in capsys.readouterr().out
     with pytest.raises(InputError, match="run of the warp world"):
         top(tmp_path / "none")

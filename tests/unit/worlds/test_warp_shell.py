@@ -18,6 +18,7 @@ from marsnet.errors import InputError
 from marsnet.runs import execute
 from marsnet.runs.execute import REQUEST, look_at
 from marsnet.worlds.warp import recipe, shell, world
+from marsnet.worlds.warp.machine import Kept
 from marsnet.worlds.warp.shell import MOMENT, Terminal, looking_in
 from marsnet.worlds.warp.world import CONTENT, Replay, content_of
 
@@ -125,8 +126,7 @@ def test_what_has_changed_since_is_not_replayed(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(world, "content_of", lambda *arguments: "another")
     made = recipe.Parts(tmp_path / "kernel", tmp_path / "root.cpio", (), "key")
     monkeypatch.setattr(recipe, "parts", lambda *arguments: made)
-    monkeypatch.setattr(world, "container_store", lambda *arguments: tmp_path / "store")
-    monkeypatch.setattr(recipe, "program_layer", lambda target: None)
-    monkeypatch.setattr(recipe, "node_image", lambda *arguments, **options: None)
+    kept = Kept(tmp_path / "kept" / "ram", tmp_path / "kept" / "state")
+    monkeypatch.setattr(world, "ready_guest", lambda *arguments: kept)
     with pytest.raises(InputError, match=r"have changed since that run.*--anyway"):
         look_at(a_run(tmp_path), "1 min")
