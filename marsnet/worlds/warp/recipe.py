@@ -7,6 +7,7 @@ wheels that the host's own pip makes. `parts` gives what a guest boots from.
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import shutil
 import subprocess
 import sys
@@ -213,6 +214,10 @@ def _root(name: str, packages: list[str], codename: str, options: tuple[str, ...
     program = shutil.which("mmdebstrap")
     if program is None:
         raise EnvironmentLacksError("mmdebstrap is not installed", fix="apt-get install mmdebstrap")
+    if os.geteuid() != 0 and _which("newuidmap") is None:
+        raise EnvironmentLacksError(
+            "without root, mmdebstrap makes a root by newuidmap, which is not installed", fix="apt-get install uidmap"
+        )
     say(f"making the {name} of the guest from {codename} packages (about a minute, once)")
     unfinished = target.with_suffix(".unfinished")
     # Device files would keep a user without root from making it; the guest's devtmpfs brings them.
