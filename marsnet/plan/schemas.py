@@ -1,6 +1,6 @@
 """JSON Schemas of the files that people and programs write, for editors and other languages.
 
-`python -m marsnet.plan.schemas FOLDER` writes them.
+`python -m marsnet.plan.schemas FOLDER` writes them; `marsnet.dtn.node.schema` writes that of a node's configuration.
 """
 
 from __future__ import annotations
@@ -32,9 +32,14 @@ def schemas() -> dict[str, str]:
         body: dict[str, Any] = _as_written(model.model_json_schema())
         if model in _WRITTEN_BY_PEOPLE:
             body = _with_language(body)
-        head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"marsnet {name.split('.')[0]}"}
-        texts[name] = json.dumps(head | {key: body[key] for key in body if key != "title"}, indent=1) + "\n"
+        texts[name] = schema_text(name, body)
     return texts
+
+
+def schema_text(name: str, body: dict[str, Any]) -> str:
+    """A schema as its file has it."""
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"marsnet {name.partition('.')[0]}"}
+    return json.dumps(head | {key: body[key] for key in body if key != "title"}, indent=1) + "\n"
 
 
 _WRITTEN_BY_PEOPLE = (Topology, Scenario)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 
 from marsnet.dtn.apps.config import ApplicationsConfig
 from marsnet.dtn.bpv7 import Eid, ServiceClass
@@ -47,7 +47,13 @@ def _host(value: object) -> object:
         raise ValueError(f"{value!r} is no IP address; write one, like 192.0.2.7") from None
 
 
-Listen = Annotated[Address, BeforeValidator(_address)]
+_LISTEN_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"type": "string", "pattern": r"^(\d+(\.\d+){3}|\[[0-9A-Fa-f:.%\w]+\]):\d+$"},
+        {"type": "array", "prefixItems": [{"type": "string"}, {"type": "integer"}], "minItems": 2, "maxItems": 2},
+    ]
+}
+Listen = Annotated[Address, BeforeValidator(_address), WithJsonSchema(_LISTEN_SCHEMA, mode="validation")]
 Host = Annotated[str, BeforeValidator(_host)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -57,7 +63,13 @@ class _Record(BaseModel):
 
 
 class ClockConfig(_Record):
-    """The three numbers of the mission clock."""
+    """The three numbers of the mission clock.
+
+    Attributes:
+        epoch: UTC of mission time 0, as 2026-10-01T00:00:00Z.
+        rate: mission seconds per host second.
+        origin: the host's CLOCK_MONOTONIC, seconds, at mission time 0.
+    """
 
     epoch: str
     rate: float = Field(gt=0)
@@ -177,7 +189,14 @@ ServiceName = Literal["critical", "expedited", "normal", "bulk"]
 
 
 class TraceItem(_Record):
-    """One bundle of a trace: mission seconds and bytes."""
+    """One bundle of a trace.
+
+    Attributes:
+        time: mission seconds at which it leaves.
+        size: payload bytes.
+        service_class: class of service.
+        destination: node.
+    """
 
     time: float
     size: int = Field(gt=0)
@@ -233,7 +252,13 @@ class FlowConfig(_Record):
 
 
 class ReplyConfig(_Record):
-    """What an application answers each bundle with; without a class or a lifetime, those of the request."""
+    """What an application answers each bundle with.
+
+    Attributes:
+        size: payload bytes.
+        service_class: class of service; by default that of the request.
+        lifetime: seconds; by default that of the request.
+    """
 
     size: int = Field(gt=0)
     service_class: ServiceName | None = None
@@ -297,6 +322,7 @@ class NodeConfig(BundleSettings):
         durability: what a commit outlives: `power`, a failure of the machine, or `process`, a kill of the node, which
             is quicker.
         metrics: address and port of the HTTP endpoint with metrics.
+        seed: of all that is random in the node.
         log: least level of the log, JSON lines on standard error.
         hiccup: host seconds that a process of this network may be late; LTP's timers allow for it.
         ahead: host seconds of a link's rate that LTP hands out at once, for the queues of the transmitter to send in
