@@ -418,8 +418,8 @@ class BundleAgent:
         self.store.delete(held.key, forget=True)
         record = Record(now, self.config.name, Step.FORWARDED, held.bundle, {"peer": peer})
         self._custody.begin(record, held, fresh=False)
-        one_way = self.forwarder.layers[peer].one_way
-        reason = ReasonCode.UNIDIRECTIONAL_LINK if one_way else ReasonCode.NO_INFORMATION
+        confirmed = self.forwarder.layers[peer].confirms(held.priority)
+        reason = ReasonCode.NO_INFORMATION if confirmed else ReasonCode.UNIDIRECTIONAL_LINK
         self.keeper.reporter.ask(held.subject, StatusAssertion.FORWARDED, reason)
 
     def _goes_on(self, leg: Leg, now: float) -> None:

@@ -220,6 +220,10 @@ class Layer:
         """Whether bundles can be handed over now, as far as the layer knows."""
         return True
 
+    def confirms(self, service_class: ServiceClass) -> bool:
+        """Whether `Taken` says, of bundles of a class, that the neighbour has them."""
+        return not self.one_way
+
     def room(self, neighbour: str) -> bool:
         """Whether one more bundle can be handed over: layers bound what is under way."""
         return True

@@ -108,6 +108,10 @@ class LtpLayer(Layer):
         if isinstance(receipt, SessionId):
             self.engine.refuse(receipt, now)
 
+    def confirms(self, service_class: ServiceClass) -> bool:
+        """All but green classes."""
+        return service_class not in self._green
+
     def room(self, neighbour: str) -> bool:
         """Whether another session may be opened."""
         return self.engine.room(self._numbers[neighbour]) > 0

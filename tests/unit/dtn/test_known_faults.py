@@ -22,6 +22,8 @@ HELD_BY = {
     "Transfer MRU near 2^64": ["test_tcpcl_engine.py::test_huge_mrus_of_the_peer_are_no_trouble"],
     "extension length on other than the first TCPCL segment": [
         "test_tcpcl_engine.py::test_only_the_first_segment_announces_the_length_and_only_of_several",
+        "test_live_tshark.py::test_tshark_reads_the_sessions_of_two_nodes",
+        "test_node_peers.py::test_an_extension_length_on_a_later_segment_ends_that_session_and_harms_nothing",
     ],
     "LTP report larger than the MTU": [
         "test_ltp_engine.py::test_long_reports_are_split_to_the_mtu",
@@ -35,6 +37,7 @@ HELD_BY = {
         "test_ltp_engine.py::test_each_lost_segment_is_repeated_when_its_answer_is_overdue",
         "test_ltp_engine.py::test_the_timer_waits_for_the_peers_contact",
         "test_known_faults.py::test_nothing_is_repeated_before_light_could_bring_an_answer",
+        "test_node_contacts.py::test_timers_are_suspended_while_no_answer_can_leave",
     ],
     "time 0 without Bundle Age": ["test_bpv7_codec.py::test_time_0_needs_an_age_and_expiry_counts_from_reception"],
     "HMAC over the wrong scope": [
@@ -49,6 +52,7 @@ HELD_BY = {
         "test_routing_sabr.py::test_sub_second_contacts",
         "test_ltp_engine.py::test_contacts_shorter_than_a_segment_are_used",
         "test_known_faults.py::test_contacts_of_less_than_a_second_carry_bundles",
+        "test_node_contacts.py::test_contacts_of_less_than_a_second_carry_what_fits_and_nothing_is_lost",
     ],
     "several nodes on one host": ["test_known_faults.py::test_several_nodes_at_one_address"],
     "Nagle delays of 40 ms": ["test_tcpcl_asyncio.py::test_small_bundles_do_not_wait_for_each_other"],

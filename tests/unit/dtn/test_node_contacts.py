@@ -165,6 +165,25 @@ def test_a_refused_block_is_not_sent_on_and_its_late_segments_are_counted() -> N
     assert world.stores["rover"].usage.bundles == 0, "expired where it was"
 
 
+def test_segments_that_come_after_a_refusal_make_nothing_and_are_counted() -> None:
+    """The block is larger than the neighbour takes, which it says while most of it is still to leave."""
+    world = Watched(
+        "rover relay", ("rover relay", 0.0, FOREVER, 1e5), only={"relay": {"ltp": {"max_block": 20_000}}}, light=5.0
+    )
+    world.attach("relay", "ipn:2.9")
+    world.send("rover", "ipn:2.9", b"x" * 200_000, lifetime=50.0)
+    world.run(40.0)
+    relay = world.agents["relay"]
+    late = [line for line in relay.metrics.exposition().decode().splitlines() if 'reason="late"' in line]
+    assert sum(float(line.split()[-1]) for line in late if line.startswith("marsnet_ltp_unfit_segments_total")) > 3
+    assert relay.ltp.engine.held_bytes == 0
+    assert len([1 for *_, kind, _ in world.left if kind == "cancel_by_receiver"]) >= 1
+    world.run(100.0)
+    world.send("rover", "ipn:2.9", b"small")
+    world.run(200.0)
+    assert [bundle.payload for _, bundle in world.delivered] == [b"small"]
+
+
 @pytest.mark.parametrize("length", [0.02, 0.1, 0.5])
 def test_contacts_of_less_than_a_second_carry_what_fits_and_nothing_is_lost(length: float) -> None:
     contacts = [("rover relay", 50.0 * n + 0.37, 50.0 * n + 0.37 + length, 1e6) for n in range(1, 80)]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from bundle_world import FOREVER, World
 
+from marsnet.dtn.bpsec import FailureReason
 from marsnet.dtn.bpv7 import (
     NULL_EID,
     BlockFlags,
@@ -19,10 +20,12 @@ from marsnet.dtn.bpv7 import (
     ServiceClass,
     StatusAssertion,
     encode,
+    fragment_at,
 )
 from marsnet.dtn.node.ledger import Step
+from marsnet.dtn.node.reasons import DropReason, report_code
 from marsnet.dtn.node.reports import ReceivedReport, TokenBucket
-from marsnet.dtn.store import BundleStore, EvictionPolicy
+from marsnet.dtn.store import BundleState, BundleStore, EvictionPolicy, StoreError
 
 F = BundleFlags
 ALL = (F.REPORT_RECEPTION | F.REPORT_FORWARDING | F.REPORT_DELIVERY | F.REPORT_DELETION).value
@@ -273,3 +276,62 @@ def test_a_malformed_record_is_dropped_and_counted() -> None:
     world.inject("rover", "relay", encode(record))
     world.run(10.0)
     assert [r.details["reason"] for r in world.records(Step.DROPPED)] == ["administrative record"]
+
+
+@pytest.mark.parametrize(("green", "code"), [(["bulk"], D.UNIDIRECTIONAL_LINK), ([], D.NO_INFORMATION)])
+def test_what_no_neighbour_acknowledges_is_reported_as_forwarded_over_a_unidirectional_link(
+    green: list[str], code: ReasonCode
+) -> None:
+    world = line(ltp={"green": green})
+    world.send("rover", "ipn:3.9", b"x", flags=F.REPORT_FORWARDING.value, priority=ServiceClass.BULK)
+    world.run(100.0)
+    assert sorted(said(world)) == [("ipn:1.0", R.FORWARDED, code), ("ipn:2.0", R.FORWARDED, code)]
+
+
+def part_of(world: World, payload: bytes, begin: int, end: int) -> Bundle:
+    return fragment_at(foreign(world, "ipn:2.9", payload=payload), begin, end - begin)
+
+
+def test_deletion_of_a_fragment_that_is_too_much_under_reassembly() -> None:
+    world = line(fragments={"bytes": 1500})
+    world.inject("rover", "relay", encode(part_of(world, b"x" * 2000, 0, 10)))
+    world.run(50.0)
+    assert deletions(world) == [("ipn:2.0", D.DEPLETED_STORAGE)]
+    report = next(r.report for r in world.agents["rover"].keeper.reports if R.DELETED in r.report.assertions)
+    assert (report.subject.fragment_offset, report.subject.payload_length) == (0, 10), "of which part"
+
+
+def test_deletion_of_a_fragment_that_contradicts_another_has_no_code_of_its_own() -> None:
+    world = line()
+    world.inject("rover", "relay", encode(part_of(world, b"x" * 1000, 0, 500)))
+    world.inject("rover", "relay", encode(part_of(world, b"x" * 900, 500, 900)))
+    world.run(50.0)
+    assert deletions(world) == [("ipn:2.0", D.NO_INFORMATION)]
+
+
+def test_deletion_of_what_the_store_has_lost_has_no_code_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    contacts = (LINE[0], ("relay earth", 500.0, 600.0, 1e6))
+    world = World("rover relay earth", *contacts, reports=ON)
+    # Not among those that are kept in memory for a moment.
+    monkeypatch.setattr(world.agents["relay"].keeper._recent, "take", lambda key: None)
+    world.inject("rover", "relay", encode(foreign(world)))
+    world.run(50.0)
+
+    load, (record,) = world.stores["relay"].load, world.stores["relay"].iterate(*BundleState)
+
+    def damaged(key: int) -> bytes:
+        if key == record.key:
+            raise StoreError("damaged")
+        return load(key)
+
+    monkeypatch.setattr(world.stores["relay"], "load", damaged)
+    world.run(600.0)
+    assert deletions(world) == [("ipn:2.0", D.NO_INFORMATION)]
+    assert [r.details["reason"] for r in world.records(Step.DROPPED)] == ["corrupted in the store"]
+
+
+def test_every_reason_to_delete_has_a_test_of_its_report() -> None:
+    """Of this file, or of `test_node_security.py` for those of security."""
+    told = {report_code(str(reason)) for reason in DropReason} | {r.report_reason for r in FailureReason}
+    forwarding = {D.UNIDIRECTIONAL_LINK}
+    assert told | forwarding == set(ReasonCode), "a code that no node ever gives"
