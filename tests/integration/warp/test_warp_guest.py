@@ -38,7 +38,7 @@ def where_they_part(one: Path, other: Path) -> str:
     return "\n".join(told)
 
 
-def test_the_same_seed_gives_the_same_ledger_alone_and_beside_another(tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_ledger(tmp_path: Path) -> None:
     first, second = (warped(tmp_path / name) for name in ("first", "second"))
     assert first["world"] == "warp"
     assert first["valid"]

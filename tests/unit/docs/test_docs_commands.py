@@ -54,6 +54,8 @@ RUN_ELSEWHERE = {
     "marsnet ping http://127.0.0.1:8101 ipn:2.7": "tests/unit/dtn/test_node_page.py::test_the_nodes_of_the_page_answer",
     "marsnet run scenarios/first_light.yaml --world warp": "it takes more than an hour; a shorter one: tests/"
     "integration/warp/test_warp_guest.py::test_the_same_seed_gives_the_same_ledger",
+    "marsnet campaign scenarios/first_light.yaml --world warp --vary seed=1..4 --jobs 2": "hours; a shorter one: tests/"
+    "integration/warp/test_warp_guest.py::test_the_same_seed_gives_the_same_ledger",
     "marsnet run scenarios/foreign_software/programs.yaml --world warp": "tests/integration/warp/"
     "test_foreign_software.py::test_programs_of_others_meet_true_light_time",
     "marsnet warp exec scenarios/foreign_software/network.yaml --start 2026-10-01 --node mars -- "
