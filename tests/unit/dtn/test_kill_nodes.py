@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from chain_world import NAMES, Chain, Fate, chain, wait_until
@@ -55,8 +56,8 @@ def settle(made: Chain, seed: int, seconds: float) -> Fate:
     return Fate(made.records())
 
 
-def survive(folder: Path, seed: int, kills: int, network: int, convergence: str) -> None:
-    with chain(folder, network, convergence) as made:
+def survive(folder: Path, seed: int, kills: int, network: int, convergence: str, **options: Any) -> None:
+    with chain(folder, network, convergence, **options) as made:
         kill_at_random(made, seed, kills)
         fate = settle(made, seed, 90)
         # A node killed between its store's commit and its ledger has a bundle that it never said it accepted. It
@@ -91,6 +92,13 @@ def held(folder: Path) -> set[str]:
 @pytest.mark.slow
 def test_kills_at_random(tmp_path: Path) -> None:
     survive(tmp_path, seed=7, kills=12, network=1, convergence="ltp")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_kills_between_nodes_that_resume_broken_transfers(tmp_path: Path) -> None:
+    options = {"fragments": {"reactive": True}, "tcpcl": {"segment_size": 4000}}
+    survive(tmp_path, seed=8, kills=60, network=2, convergence="tcpcl", **options)
 
 
 @pytest.mark.slow

@@ -44,8 +44,8 @@ def bundle(number: int) -> bytes:
 
 
 def test_an_extension_length_on_a_later_segment_ends_that_session_and_harms_nothing(tmp_path: Path) -> None:
-    """RFC 9174 section 5.2.2: only a segment that begins a transfer has the field. Elsewhere nobody can tell with it where
-    the next message begins, so the session ends; nothing that is made of such octets is delivered."""
+    """RFC 9174 section 5.2.2: only a segment that begins a transfer has the field. With it nobody can tell where the
+    next message begins, so the session ends; nothing that is made of such octets is delivered."""
     alpha = line(tmp_path, "tcpcl")["alpha"]
     _, port = alpha.config["listen"]["tcpcl"]
     octets = bundle(1)
