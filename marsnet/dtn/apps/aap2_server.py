@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import logging
 import socket as sockets
 from collections import Counter
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from marsnet.dtn.apps.aap2 import (
 )
 from marsnet.dtn.apps.aap2_schema import AduFlag, AuthType, LinkStatus, Status
 from marsnet.dtn.apps.config import Aap2Config
+from marsnet.dtn.apps.contact_commands import commanded
 from marsnet.dtn.apps.registry import Attachment, Delivery
 from marsnet.dtn.apps.secrets import read_secret
 from marsnet.dtn.apps.submission import Submission, SubmissionError
@@ -32,7 +34,9 @@ from marsnet.dtn.bpv7 import Bundle, BundleError, BundleFlags, Eid
 from marsnet.dtn.bpv7.blocks import REPORT_FLAGS
 from marsnet.dtn.node.gateway import Gateway
 from marsnet.errors import InputError
+from marsnet.plan.types import ContactPlan
 
+log = logging.getLogger(__name__)
 _CHUNK = 1 << 16
 _SEND_BUFFER = 4 << 20
 """Octets. The synchronous client reads a payload in one go, so all of it should be in the kernel by then."""
@@ -291,16 +295,24 @@ class Aap2Server:
         try:
             submission = self._submission(client, adu, override)
             if override and self._configures(submission.destination):
-                # Ways follow from the contact plan, which HTTP changes.
-                client.session.respond(Status.INVALID_REQUEST)
+                self._node.set_plan(self._commanded(adu.payload))
+                client.session.respond(Status.SUCCESS)
                 return
             bundle = await self._node.submit(submission)
+        except InputError as error:
+            log.warning("contact command refused", extra={"problem": error.problem, "remedy": error.remedy})
+            client.session.respond(Status.INVALID_REQUEST)
         except (BundleError, ValueError):
             client.session.respond(Status.INVALID_REQUEST)
         except (SubmissionError, SecurityError):
             client.session.respond(Status.ERROR)
         else:
             client.session.respond(Status.SUCCESS, _headers(bundle))
+
+    def _commanded(self, octets: bytes) -> ContactPlan:
+        """The plan after uD3TN's command to change contacts. Raises InputError when it cannot be obeyed."""
+        node = self._node
+        return commanded(node.plan, octets, node.agent.config, node.agent.clock, node.now)
 
     def _configures(self, endpoint: Eid) -> bool:
         """Whether bundles for an endpoint are uD3TN's commands to change contacts."""

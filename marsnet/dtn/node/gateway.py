@@ -93,7 +93,7 @@ class Gateway:
         """How a neighbour is reached: layer and address."""
         config = self.agent.config.neighbours.get(neighbour)
         layer = self.agent.forwarder.layers[neighbour].name
-        return f"{layer}:{config.address}:{config.port}" if config is not None and config.address else layer
+        return f"{layer}:{config.address}:{config.destination.port}" if config is not None and config.address else layer
 
     # Endpoints
 

@@ -649,11 +649,51 @@ def test_aap2_secrets_guard_endpoints_and_other_peoples_names(line: dict[str, No
 
 
 @needs_oracles
-def test_aap2_config_is_refused_and_not_swallowed(line: dict[str, Node]) -> None:
-    contact = ("ipn:9.0", "mtcp:127.0.0.1:1", "-s", "1", "60", "1000")
-    done = ud3tn("aap2-config", *by_socket(line["rover"]), "--secret", SECRET, *contact)
+def test_aap2_config_adds_contacts_to_the_plan_and_takes_them_away(line: dict[str, Node]) -> None:
+    rover = line["rover"]
+    place = "ltp:{}:1113".format(rover.config["neighbours"]["relay"]["address"])
+
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return ud3tn("aap2-config", *by_socket(rover), "--secret", SECRET, *arguments)
+
+    before = rover.ask("GET", "/v1/plan")[1]
+    done = command("ipn:2.0", place, "-s", "0", "60", "1000", "-s", "120", "30", "500")
+    assert done.returncode == 0, done.stderr
+    after = rover.ask("GET", "/v1/plan")[1]
+    added = [contact for contact in after["contacts"] if contact not in before["contacts"]]
+    assert sorted((c["source"], c["target"], round(c["end"] - c["start"]), c["rate"]) for c in added) == [
+        ("relay", "rover", 30, 4000.0), ("relay", "rover", 60, 8000.0),
+        ("rover", "relay", 30, 4000.0), ("rover", "relay", 60, 8000.0),
+    ]  # fmt: skip
+    assert command("ipn:2.0", "--delete").returncode == 0
+    left = rover.ask("GET", "/v1/plan")[1]["contacts"]
+    assert len(left) == len(before["contacts"])
+    assert all(contact in before["contacts"] for contact in left)
+    again = command("ipn:2.0", "--delete")
+    assert again.returncode == 1
+    assert "INVALID_REQUEST" in again.stderr
+
+
+@needs_oracles
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("ipn:9.0", "mtcp:127.0.0.1:1", "-s", "1", "60", "1000"), "is no neighbour"),
+        (("ipn:2.0", "mtcp:127.0.0.1:1", "-s", "1", "60", "1000"), "not at 'mtcp:127.0.0.1:1'"),
+        (("ipn:2.0", "", "-r", "ipn:3.0", "-s", "1", "60", "1000"), "does not say when"),
+        (("-q", "ipn:2.0"), "QUERY has no answer"),
+    ],
+)
+def test_aap2_config_is_refused_where_a_plan_cannot_say_that(
+    line: dict[str, Node], arguments: tuple[str, ...], why: str
+) -> None:
+    rover = line["rover"]
+    place = "ltp:{}:1113".format(rover.config["neighbours"]["relay"]["address"])
+    told = [argument or place for argument in arguments]
+    done = ud3tn("aap2-config", *by_socket(rover), "--secret", SECRET, *told)
     assert done.returncode == 1
     assert "INVALID_REQUEST" in done.stderr
+    assert why in (rover.folder / "stderr.txt").read_text()
 
 
 @needs_oracles
