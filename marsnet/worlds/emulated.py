@@ -146,7 +146,9 @@ def _drive(
                     rest.enter_context(options.asleep())
                 programs.advance(due)
                 if pause.at <= due:
+                    rest.close()
                     pause.look(clock.now(), _networks(deployment, deployment.lab.nodes))
+                    rest.enter_context(options.asleep())
                     pause = replace(pause, at=math.inf)
                 if ticks[0] <= due:
                     tell(ticks[0] / duration, _reached(ticks.pop(0), duration))
