@@ -36,6 +36,8 @@ CONTENT = "guest-content.txt"
 WAKERS = "wakers.json"
 """File of a run folder: who woke the guest how often."""
 _SYSTEM_MEMORY = 3 << 29
+_LEAST_MEMORY = 3 << 30
+"""While the guest boots, its root of some 800 MB is in memory twice, and one of the copies may take half of it."""
 _NODE_MEMORY = 128 << 20
 
 
@@ -191,7 +193,7 @@ def guest_memory(topology: Topology) -> int:
         _NODE_MEMORY if node.container.memory is None else max(_NODE_MEMORY, round(node.container.memory))
         for node in topology.nodes.values()
     )
-    return -(-(_SYSTEM_MEMORY + nodes) // (1 << 30)) << 30
+    return max(_LEAST_MEMORY, -(-(_SYSTEM_MEMORY + nodes) // (1 << 30)) << 30)
 
 
 def guests_at_once(topologies: Sequence[Topology], wanted: int | None) -> int:
