@@ -229,6 +229,8 @@ def test_a_pickle_does_not_depend_on_the_process() -> None:
 def test_as_many_guests_run_at_once_as_there_is_memory_for(monkeypatch: pytest.MonkeyPatch) -> None:
     _, topology = load_scenario(Path(__file__).parents[3] / "scenarios" / "first_light.yaml")
     need = world.guest_memory(topology)
+    pair = topology.model_copy(update={"nodes": dict(list(topology.nodes.items())[:2])})
+    assert world.guest_memory(pair) == 3 << 30
     assert need % (1 << 30) == 0
     monkeypatch.setattr(world, "available_memory", lambda: 3 * need - 1)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
