@@ -42,7 +42,7 @@ COMMANDS = {
     "campaign": Entry(
         "campaign",
         "campaign",
-        "Run a scenario many times in the virtual world, in parallel; what the folder holds already is not repeated.",
+        "Run a scenario many times, in parallel; what the folder holds already is not repeated.",
     ),
     "up": Entry(
         "lab", "up", "Bring a topology up as a lab without traffic, on its contact plan, and leave it up. Idempotent."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import socket
+from contextlib import suppress
 from typing import Any
 
 from marsnet.errors import RunInvalidError
@@ -57,7 +58,8 @@ class Control:
 
     def ask(self, command: str, **arguments: object) -> Any:
         """What QEMU answers to a command."""
-        self._socket.sendall(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
+        with suppress(BrokenPipeError):  # QEMU has ended: the missing answer tells
+            self._socket.sendall(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
         while True:
             message = self._message()
             if "error" in message:
