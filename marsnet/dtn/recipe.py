@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from functools import lru_cache
 
 DIGEST = 16
@@ -32,22 +31,29 @@ class Recipe:
 
     def octets(self, begin: int = 0, end: int | None = None) -> bytes:
         """The octets from `begin` to before `end`."""
-        stop = self.size if end is None else end
-        if self.size <= DIGEST:
-            return _pattern(self.flow, self.index, self.size)[begin:stop]
-        if self._digest is None:
-            body = self._body(0, self.size - DIGEST)
-            self._digest = hashlib.blake2b(body, digest_size=DIGEST).digest()
-            if not begin and stop == self.size:
-                return self._digest + body
-        if begin >= DIGEST:
-            return self._body(begin - DIGEST, stop - DIGEST)
-        return self._digest[begin:stop] + self._body(0, max(0, stop - DIGEST))
+        return b"".join(self.pieces(begin, self.size if end is None else end))
 
-    def _body(self, begin: int, end: int) -> bytes:
+    def pieces(self, begin: int, end: int) -> list[bytes]:
+        """The same in pieces, so that nothing large need be made only to be joined to something else."""
+        if self.size <= DIGEST:
+            return [_pattern(self.flow, self.index, self.size)[begin:end]]
+        head: list[bytes] = []
+        if begin < DIGEST:
+            if self._digest is None:
+                digest = hashlib.blake2b(digest_size=DIGEST)
+                for piece in self._body(0, self.size - DIGEST):
+                    digest.update(piece)
+                self._digest = digest.digest()
+            head = [self._digest[begin:end]]
+        return head + self._body(max(0, begin - DIGEST), max(0, end - DIGEST))
+
+    def _body(self, begin: int, end: int) -> list[bytes]:
         block = _pattern(self.flow, self.index, min(self.size - DIGEST, _PERIOD))
         skip = begin % len(block)
-        return (block * math.ceil((skip + end - begin) / len(block)))[skip : skip + end - begin]
+        times, rest = divmod(skip + end - begin, len(block))
+        if not times:
+            return [block[skip:rest]]
+        return [block[skip:], *[block] * (times - 1), block[:rest]]
 
 
 @lru_cache(32)
@@ -81,7 +87,7 @@ class Rope:
         return self.recipe.octets(self.begin, self.end)
 
     def __bytes__(self) -> bytes:
-        return b"".join((self.head, self.made(), self.tail))
+        return b"".join([self.head, *self.recipe.pieces(self.begin, self.end), self.tail])
 
     def __getitem__(self, part: slice) -> bytes:
         begin, end, _ = part.indices(self._length)

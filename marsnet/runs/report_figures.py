@@ -55,7 +55,7 @@ def contacts_and_traffic(spec: RunSpec, outcome: Outcome, judgement: Judgement) 
             drawn.add_scattergl(
                 x=[x for x, _ in marks],
                 y=[y for _, y in marks],
-                customdata=[[len(sizes), sum(sizes) / 1e3] for sizes in marks.values()],
+                customdata=np.array([[len(sizes), sum(sizes) / 1e3] for sizes in marks.values()]),
                 mode="markers",
                 marker={"symbol": "line-ns-open", "size": 9, "color": colour},
                 name=name,

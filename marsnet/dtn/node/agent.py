@@ -146,12 +146,13 @@ class BundleAgent:
 
     def next_deadline(self, now: float) -> float | None:
         """Mission time of the next thing to do without input; None when there is none."""
-        candidates = [self.forwarder.next_deadline(now)]
-        # A backlog that may go on is not late.
-        candidates += [None if (at := flow.next_time) is None else max(at, now) for flow in self.flows]
+        candidates = [self.forwarder.next_deadline(now), self.keeper.next_expiry]
+        for flow in self.flows:
+            if (at := flow.next_time) is not None:
+                # A backlog that may go on is not late.
+                candidates.append(max(at, now))
         candidates += [layer.next_deadline(now) for layer in self.layers]
-        candidates.append(self.keeper.next_expiry)
-        return min((c for c in candidates if c is not None), default=None)
+        return min([each for each in candidates if each is not None], default=None)
 
     def advance(self, now: float) -> None:
         """Do what is due by `now`: traffic, expiry, contacts, timers; then commit, acknowledge, route and send.
@@ -161,15 +162,21 @@ class BundleAgent:
         if now < self._last:
             self.clock_steps += 1
         self._last = now
-        for act in (self._generate, self.keeper.expire, self.forwarder.advance, *(x.advance for x in self.layers)):
-            self._unless_full(act, now)
+        if self.flows:
+            self._unless_full(self._generate, now)
+        if (expiry := self.keeper.next_expiry) is not None and expiry <= now:
+            self._unless_full(self.keeper.expire, now)
+        self._unless_full(self.forwarder.advance, now)
+        for layer in self.layers:
+            self._unless_full(layer.advance, now)
         while True:
             for layer in self.layers:
                 for event in layer.take_events():
                     self._unless_full(partial(self._handle, event), now)
             if self.local.applications.due:
                 self._custody.touch()
-            self._unless_full(self._catch_up, now)
+            if self.keeper.reporter.asked or self.keeper.fragmenter.waits:
+                self._unless_full(self._catch_up, now)
             if not self._commit(now) and not self._unless_full(self.forwarder.fill, now):
                 break
             for layer in self.layers:
@@ -225,7 +232,7 @@ class BundleAgent:
 
     def _generate(self, now: float) -> None:
         for source in self.flows:
-            if source.next_time is None or source.next_time > now:
+            if (at := source.next_time) is None or at > now:
                 continue
             flow = source.flow
             for offered in source.take(now):

@@ -90,6 +90,11 @@ class Fragmenter:
             record = Record(now, self._config.name, Step.REASSEMBLED, held.bundle, {"parts": len(parts)})
             self._keeper.custody.begin(record, held, fresh=True)
 
+    @property
+    def waits(self) -> bool:
+        """Whether `retry` has something to look at."""
+        return bool(self._unjoined)
+
     def retry(self, now: float) -> None:
         """Put together what there was no room for, once there is more of it."""
         if self._unjoined and self._keeper.store.usage.size < self._unjoined_at:

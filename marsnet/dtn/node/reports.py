@@ -136,6 +136,11 @@ class StatusReporter:
         if subject is not None and (asked or subject.flags & assertion.request_flag):
             self._asked.append((subject, assertion, reason))
 
+    @property
+    def asked(self) -> bool:
+        """Whether `due` has something to look at."""
+        return bool(self._asked)
+
     def due(self, time_ms: int, now: float) -> list[Outgoing]:
         """The reports that were asked for since the last call, as far as they are allowed.
 
