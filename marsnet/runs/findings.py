@@ -173,7 +173,7 @@ def _printed(requirement: PrintedRequirement, case: Case) -> Finding:
     found = list(re.finditer(requirement.matches, text, re.MULTILINE))
     name = f"{requirement.program} printed {requirement.matches}"
     bounds = [
-        f"{word} {bound:g}"
+        f"{word} {bound:.12g}"
         for word, bound in (("at least", requirement.at_least), ("at most", requirement.at_most))
         if bound is not None
     ]
@@ -188,7 +188,7 @@ def _printed(requirement: PrintedRequirement, case: Case) -> Finding:
         return Finding(name, False, f"{found[-1][1]!r}, which is no number", required)
     least, most = requirement.at_least, requirement.at_most
     holds = (least is None or value >= least) and (most is None or value <= most)
-    return Finding(name, holds, f"{value:g}", required, value)
+    return Finding(name, holds, f"{value:.12g}", required, value)
 
 
 def _ratio(name: str, good: int, of: int, at_least: float) -> Finding:
