@@ -9,6 +9,7 @@ from collections import Counter
 from typing import Any
 
 import aiohttp
+from test_apps_aap2 import framed
 
 from marsnet.dtn.apps.aap2 import GREETING
 from marsnet.dtn.apps.aap2_schema import MESSAGES, Status
@@ -172,12 +173,7 @@ class Aap2:
 
     def write(self, message: Any, payload: bytes = b"") -> None:
         """Send a message."""
-        octets = message.SerializeToString()
-        length, head = len(octets), bytearray()
-        while length > 0x7F:
-            head.append(length & 0x7F | 0x80)
-            length >>= 7
-        self._writer.write(bytes([*head, length]) + octets + payload)
+        self._writer.write(framed(message, payload))
 
     def close(self) -> None:
         """Hang up."""
