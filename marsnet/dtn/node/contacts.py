@@ -19,18 +19,32 @@ _MET_FOR = 1e9
 """Mission seconds until which such a contact is assumed to last, unless its end is seen before."""
 
 
+class Closed(NamedTuple):
+    """A contact that has closed.
+
+    Attributes:
+        neighbour: with whom.
+        doubted: mission seconds when light could have brought an answer to what left in it.
+        answered: likewise, when the neighbour must have answered that has to wait for a contact of its own.
+    """
+
+    neighbour: str
+    doubted: float
+    answered: float
+
+
 class Passed(NamedTuple):
     """What time has brought.
 
     Attributes:
-        closed: neighbours whose contact has closed, and when what left in it must have been answered.
-        answered: neighbours for whose answers that time has come.
+        closed: contacts that have closed.
+        answered: neighbours for whose answers one of these times has come.
         again: failed neighbours that are to be tried again.
         silent: neighbours that were tried again and have not answered by now.
         boundary: whether any contact of this node began or ended.
     """
 
-    closed: list[tuple[str, float]]
+    closed: list[Closed]
     answered: list[str]
     again: list[str]
     silent: list[str]
@@ -152,23 +166,22 @@ class Contacts:
             for name, model in self.models.items():
                 is_open = model.can_send(now)
                 if self._open[name] and not is_open:
-                    answered = self._answered(model, now)
-                    passed.closed.append((name, answered))
-                    heapq.heappush(self._answers, (answered, name))
+                    closed = Closed(name, *self._answers_due(model, now))
+                    passed.closed.append(closed)
+                    for due in {closed.doubted, closed.answered}:
+                        heapq.heappush(self._answers, (due, name))
                 self._open[name] = is_open
         return passed
 
-    def _answered(self, model: PlanPeer, now: float) -> float:
-        """When the answer to what left until `now` must have come: the neighbour may have to wait for a contact.
+    def _answers_due(self, model: PlanPeer, now: float) -> tuple[float, float]:
+        """When the answer to what left until `now` could have come, and when it must have by the plan.
 
-        Where the plan gives it none any more, it is not waited for longer than light takes to and fro.
+        Where the plan gives the neighbour no contact any more, it is not waited for longer than light takes to and fro.
         """
-        leaves: float | None = now + model.owlt(now)
-        while leaves is not None and not model.peer_can_send(leaves):
-            leaves = model.peer_next_change(leaves)
-        if leaves is None:
-            leaves = now + model.owlt(now)
-        return leaves + model.owlt(leaves) + self._margin
+        arrives = now + model.owlt(now)
+        leaves = answer_departure(model, arrives)
+        doubted = arrives + model.owlt(arrives) + self._margin
+        return doubted, doubted if leaves is None else leaves + model.owlt(leaves) + self._margin
 
     def failed(self, neighbour: str, now: float, *, retries: bool) -> None:
         """A neighbour does not answer. Unless its layer `retries`, it is tried again after a while.

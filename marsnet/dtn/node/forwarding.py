@@ -167,9 +167,9 @@ class Forwarder:
                     held.copies -= leg.copies
         self.displace(displaced, now)
 
-    def _ask(self, held: Held, destination: str, now: float, size: int = 0) -> Decision:
+    def _request(self, held: Held, destination: str, size: int = 0) -> RouteRequest:
         excluded = held.refused | {leg.neighbour for leg in held.legs} | held.taken
-        request = RouteRequest(
+        return RouteRequest(
             destination,
             math.ceil((size or held.size) * self._expansion),
             int(held.priority),
@@ -177,10 +177,13 @@ class Forwarder:
             previous_hop=held.previous_hop,
             excluded=frozenset(held.refused if held.members else excluded),
             critical=held.copies > 1 and not held.members,
+            avoided=frozenset() if held.members else self._ways.avoided(held.bundle),
         )
-        avoided = frozenset() if held.members else self._ways.avoided(held.bundle)
-        if avoided:
-            decision = self.router.route(request._replace(avoided=avoided), now)
+
+    def _ask(self, held: Held, destination: str, now: float, size: int = 0) -> Decision:
+        request = self._request(held, destination, size)
+        if request.avoided:
+            decision = self.router.route(request, now)
             if not isinstance(decision, NoRoute):
                 return decision
             if not self._ways.pardon(held.bundle, now):
@@ -188,7 +191,7 @@ class Forwarder:
                 if until is not None:
                     heapq.heappush(self._pardons, (until, held.key, ""))
                 return _WAITS
-        return self.router.route(request, now)
+        return self.router.route(request._replace(avoided=frozenset()), now)
 
     def _lead(self, held: Held, forward: Forward) -> Leg:
         leg = Leg(held, forward.neighbour, forward.booking, doubtful(forward.route))
@@ -435,12 +438,12 @@ class Forwarder:
         """Do what contacts ask for that have opened or closed by `now`."""
         passed = self.contacts.advance(now)
         for name in passed.answered:
-            self._recall(name, now, lambda leg: leg.answered <= now)
-        for name, answered in passed.closed:
-            self._recall(name, now, lambda leg: not leg.sent)
-            for leg in self._flying[name]:
+            self._recall(name, now, lambda leg: leg.answered <= now or (leg.doubted <= now and self._sooner(leg, now)))
+        for closed in passed.closed:
+            self._recall(closed.neighbour, now, lambda leg: not leg.sent)
+            for leg in self._flying[closed.neighbour]:
                 if leg.sent and not now < leg.answered < math.inf:
-                    leg.answered = answered
+                    leg.doubted, leg.answered = closed.doubted, closed.answered
         if passed.boundary:
             self.begin(now)
             self.displace(self.router.overdue(now), now)
@@ -470,6 +473,19 @@ class Forwarder:
         for leg in list(self._flying[neighbour]):
             if chosen(leg):
                 layer.cancel(leg.handle, now)
+
+    def _sooner(self, leg: Leg, now: float) -> bool:
+        """Whether another way leads to the destination before the neighbour can answer."""
+        held, leg.doubted = leg.held, math.inf
+        if leg.serves:
+            return False
+        decision = self.router.route(self._request(held, held.destination), now)
+        if isinstance(decision, NoRoute):
+            return False
+        for forward in decision:
+            self.router.release(forward.booking)
+        self.displace([booking for forward in decision for booking in forward.displaced], now)
+        return min(forward.arrival for forward in decision) < leg.answered
 
     def fill(self, now: float) -> bool:
         """Hand bundles over for every open contact, a little ahead of the link's rate; whether there were any."""

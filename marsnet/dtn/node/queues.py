@@ -96,7 +96,8 @@ class Leg:
         queued: whether it waits in the neighbour's queue.
         handle: of the convergence layer that carries it; None before.
         sent: whether all of it has left.
-        answered: mission seconds when the neighbour's answer must have come, once the contact that it left in is over.
+        doubted: mission seconds when light could have brought an answer, once the contact that it left in is over.
+        answered: likewise, when the neighbour must have answered, that may have to wait for a contact.
         returned: whether the bundle has come again since it was handed to the layer.
         done: nothing that the layer still says of it matters.
     """
@@ -113,6 +114,7 @@ class Leg:
     queued: bool = False
     handle: Hashable = None
     sent: bool = False
+    doubted: float = math.inf
     answered: float = math.inf
     returned: bool = False
     done: bool = False

@@ -66,13 +66,17 @@ def test_what_was_lost_at_the_end_of_a_contact_is_sent_again_once_an_answer_is_o
     assert 5008.0 <= world.records(Step.DELIVERED)[0].time < 10_020.0
 
 
-def test_without_a_planned_answer_another_way_is_taken() -> None:
+@pytest.mark.parametrize("later", [(), (("rover relay", 5000.0, 5010.0, 1e6),)])
+def test_another_way_is_taken_where_no_answer_is_planned_or_only_a_late_one(
+    later: tuple[tuple[str, float, float, float], ...],
+) -> None:
     world = World(
         "rover relay spare earth",
         ("rover relay", 0.0, 10.0, 1e6),
         ("rover spare", 200.0, 300.0, 1e6),
         ("relay earth", 0.0, FOREVER, 1e6),
         ("spare earth", 0.0, FOREVER, 1e6),
+        *later,
         light=8.0,
     )
     world.attach("earth", "ipn:4.9")
