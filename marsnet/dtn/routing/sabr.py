@@ -167,7 +167,7 @@ class SabrRouter(PlannedRouter):
             elif position >= _MAX_PATHS or (position and entry.misses < _PATIENCE):
                 # Branching costs as many searches as the route has hops: worth it only if it is needed again and again.
                 entry.misses += 1
-                return self._search(bundle, now)
+                return self._search(bundle, now, rank[0]) or best
             elif position and entry.tighten(now):
                 continue
             elif not entry.extend(now):
@@ -182,10 +182,11 @@ class SabrRouter(PlannedRouter):
                 if this < rank:
                     best, rank = (start, arrival, path), this
 
-    def _search(self, bundle: RouteRequest, now: float) -> _Choice | None:
+    def _search(self, bundle: RouteRequest, now: float, goal: float = _NEVER) -> _Choice | None:
+        """The best route, which arrives at `goal` or before, where there is such a route."""
         request = self._request(bundle, bundle.size)
         origin = Origin(self._graph.index[self._node], now, self._avoided(bundle))
-        found = search(self._graph, origin, request, loaded=True)
+        found = search(self._graph, origin, request, loaded=True, goal=goal)
         if found is None:
             return None
         path = Path(self._graph, found.slots, found.arrival)

@@ -70,7 +70,13 @@ class Found(NamedTuple):
 
 
 def search(
-    graph: ContactGraph, origin: Origin, bundle: Bundle, *, loaded: bool, passed: set[Slot] | None = None
+    graph: ContactGraph,
+    origin: Origin,
+    bundle: Bundle,
+    *,
+    loaded: bool,
+    passed: set[Slot] | None = None,
+    goal: float = _NEVER,
 ) -> Found | None:
     """The route of the earliest arrival, and among those of the fewest hops.
 
@@ -80,6 +86,7 @@ def search(
         bundle: what.
         loaded: whether bytes that wait for a contact of the origin go first (the backlog of CCSDS 734.3-B-1 3.2.6.2).
         passed: collects the contacts that were left out because they lack volume or are down.
+        goal: an arrival that is known to be possible; what leads to later ones is not looked at.
     """
     node, time, closed, without = origin
     target, size, priority, shut = bundle
@@ -90,7 +97,7 @@ def search(
     reached = [_NEVER] * count
     reached_hops = [_FAR] * count
     heap: list[tuple[float, int, int, int, Chain | None]] = []
-    hops, serial, goal = 0, 0, _NEVER
+    hops, serial = 0, 0
     chain: Chain | None = None
     while True:
         settled[node] = hops
