@@ -88,3 +88,23 @@ def test_a_trial_that_is_not_answered_is_followed_by_a_longer_wait() -> None:
     assert waits == sorted(waits)
     assert waits[0] >= 120
     assert waits[-1] >= 240
+
+
+def test_what_a_silent_neighbour_owes_is_not_waited_for_until_its_next_contact() -> None:
+    """It has been silent in a contact in which it should have answered; another way opens long before its next one."""
+    world = World(
+        "here relay other there",
+        ("here relay", 0.0, 6000.0, 1e6),
+        ("here relay", 80_000.0, 90_000.0, 1e6),
+        ("relay there", *ALWAYS),
+        ("here other", 20_000.0, 25_000.0, 1e6),
+        ("other there", *ALWAYS),
+        light=1000.0,
+    )
+    world.passes = lambda source, target, now: "relay" not in (source, target)
+    world.attach("there", "ipn:4.20")
+    for instant in (0.0, 5500.0):
+        world.run(instant)
+        world.send("here", "ipn:4.20", b"x", lifetime=95_000.0)
+    world.run(30_000.0)
+    assert arrivals(world) == pytest.approx([22_000.0] * 2, abs=5.0)
