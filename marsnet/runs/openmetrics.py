@@ -137,12 +137,13 @@ def _stores(text: _Text, steps: Values, records: Iterable[Record], judgement: Ju
     octets: dict[Labels, list[tuple[float, float]]] = defaultdict(list)
     queues: dict[Labels, list[tuple[float, float]]] = defaultdict(list)
     for stay in stays(records):
-        life = judgement.lives.get(stay.bundle)
+        life = judgement.lives.get(stay.whole)
         if life is None:
             continue
+        first, last = life.part(stay.bundle)
         at: Labels = (("node", stay.node),)
         queue: Labels = (*at, ("neighbour", stay.neighbour), ("class", life.service_class))
-        for kind, labels, amount in ((bundles, at, 1.0), (octets, at, float(life.size)), (queues, queue, 1.0)):
+        for kind, labels, amount in ((bundles, at, 1.0), (octets, at, float(last - first)), (queues, queue, 1.0)):
             kind[labels] += [(stay.begin, amount), (stay.end, -amount)]
     for name, help_text, unit, kind in (
         ("marsnet_store_bundles", "Bundles in the store.", "", bundles),

@@ -109,8 +109,10 @@ def stores(spec: RunSpec, outcome: Outcome, judgement: Judgement) -> go.Figure:
     """Payload in each node's store over time."""
     events: dict[str, list[tuple[float, float]]] = {node: [] for node in spec.topology.nodes}
     for stay in stays(outcome.records):
-        if stay.bundle in judgement.lives:
-            size = judgement.lives[stay.bundle].size / 1e6
+        life = judgement.lives.get(stay.whole)
+        if life is not None:
+            first, last = life.part(stay.bundle)
+            size = (last - first) / 1e6
             events.setdefault(stay.node, []).extend(((stay.begin, size), (stay.end, -size)))
     return _levels(spec, events, outcome, "MB in the store")
 
@@ -119,7 +121,7 @@ def queues(spec: RunSpec, outcome: Outcome, judgement: Judgement) -> go.Figure:
     """Bundles that wait in each node's store to be handed on."""
     events: dict[str, list[tuple[float, float]]] = {node: [] for node in spec.topology.nodes}
     for stay in stays(outcome.records):
-        life = judgement.lives.get(stay.bundle)
+        life = judgement.lives.get(stay.whole)
         if life is not None and stay.node != life.destination:
             events.setdefault(stay.node, []).extend(((stay.begin, 1.0), (stay.end, -1.0)))
     return _levels(spec, events, outcome, "bundles waiting")

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from marsnet.dtn.node.identity import original
 from marsnet.dtn.node.ledger import Record, Step
 from marsnet.model.requirements import DeadlineRequirement, LatencyRequirement, Requirement
 from marsnet.plan.types import ContactPlan
 from marsnet.runs.lives import Life
 
+_BEGINS = {Step.ACCEPTED, Step.RECEIVED, Step.FRAGMENTED, Step.REASSEMBLED}
+_ENDS = {Step.FORWARDED, Step.DELIVERED, Step.EXPIRED, Step.DROPPED}
+
 
 @dataclass(frozen=True, slots=True)
 class Stay:
-    """A bundle in a store.
+    """A bundle, or a fragment of one, in a store.
 
     Attributes:
         node: whose store.
@@ -30,15 +35,33 @@ class Stay:
     begin: float
     end: float
 
+    @property
+    def whole(self) -> str:
+        """The id of the bundle that it is, or is a fragment of."""
+        return original(self.bundle)[0]
+
 
 def stays(records: Iterable[Record]) -> Iterator[Stay]:
-    """Every stay of a bundle in a store, in order of its end."""
+    """Every stay of a bundle in a store, in order of its end.
+
+    A bundle that is cut ends where its fragments begin, and fragments end where their bundle is whole again.
+    """
     since: dict[tuple[str, str], float] = {}
+    fragments: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for record in sorted(records, key=lambda r: r.time):
         place = record.node, record.bundle
-        if record.step in {Step.ACCEPTED, Step.RECEIVED}:
+        if record.step in _BEGINS:
+            over = {str(record.details.get("of", ""))}
+            if record.step == Step.REASSEMBLED:
+                over = fragments.pop(place, set())
+            for name in sorted(over):
+                if (record.node, name) in since:
+                    yield Stay(record.node, name, "", since.pop((record.node, name)), record.time)
             since.setdefault(place, record.time)
-        elif record.step in {Step.FORWARDED, Step.DELIVERED, Step.EXPIRED, Step.DROPPED} and place in since:
+            whole = original(record.bundle)[0]
+            if whole != record.bundle:
+                fragments[record.node, whole].add(record.bundle)
+        elif record.step in _ENDS and place in since:
             yield Stay(*place, str(record.details.get("peer", "")), since.pop(place), record.time)
     for (node, bundle), begin in since.items():
         yield Stay(node, bundle, "", begin, math.inf)

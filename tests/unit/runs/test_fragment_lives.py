@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from marsnet.dtn.node.identity import original
 from marsnet.dtn.node.ledger import Record, Step
 from marsnet.runs.lives import lives
+from marsnet.runs.stays import Stay, stays
 
 B = "ipn:1.1/5-0"
 ACCEPTED = Record(
@@ -50,3 +53,29 @@ def test_names_tell_the_part() -> None:
     assert original(f"{B}@300+700") == (B, 300, 1000)
     assert original(B) == (B, 0, None)
     assert original("dtn://a@b/c/5-0") == ("dtn://a@b/c/5-0", 0, None)
+
+
+def test_a_bundle_that_is_cut_stays_no_longer_and_its_fragments_do_until_it_is_whole() -> None:
+    one, two = f"{B}@0+400", f"{B}@400+600"
+    records = [
+        ACCEPTED,
+        Record(5.0, "rover", Step.FRAGMENTED, one, {"of": B}),
+        Record(5.0, "rover", Step.FRAGMENTED, two, {"of": B}),
+        Record(6.0, "rover", Step.FORWARDED, one, {"peer": "earth"}),
+        Record(7.0, "earth", Step.RECEIVED, one, {"peer": "rover"}),
+        Record(8.0, "rover", Step.FORWARDED, two, {"peer": "earth"}),
+        Record(9.0, "earth", Step.RECEIVED, two, {"peer": "rover"}),
+        Record(9.5, "earth", Step.REASSEMBLED, B, {"parts": 2}),
+        Record(9.75, "earth", Step.DELIVERED, B, {"intact": True}),
+    ]
+    found = list(stays(records))
+    assert found == [
+        Stay("rover", B, "", 0.0, 5.0),
+        Stay("rover", one, "earth", 5.0, 6.0),
+        Stay("rover", two, "earth", 5.0, 8.0),
+        Stay("earth", one, "", 7.0, 9.5),
+        Stay("earth", two, "", 9.0, 9.5),
+        Stay("earth", B, "", 9.5, 9.75),
+    ]
+    assert {stay.whole for stay in found} == {B}
+    assert list(stays(records[:4]))[-1] == Stay("rover", two, "", 5.0, math.inf)
