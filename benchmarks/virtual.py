@@ -8,10 +8,10 @@ first_light's own, of up to 500 kB a bundle.
 
 A hop is a bundle that a node has received; seconds are those of the simulation alone, without imports and planning, in
 CPU time of the process where `--cpu` is given (for a machine that is busy otherwise). The peers move messages as
-objects: no encoding, no segments, no acknowledgement, no store. What the virtual world does for a hop is all that a
-node does in a container: BPv7 with checksums, LTP sessions with reports, routes and volumes by SABR, a SQLite store in
-memory, the ledger, and each frame through the link's queues. Each peer runs with an interpreter of its own, given by
-its option.
+objects: no encoding, no segments, no acknowledgement, no store. What the virtual world does for a hop is what a
+node does in a container: BPv7 with checksums, LTP sessions with reports, routes and volumes by SABR, the ledger, and
+each frame through the link's queues; only the store is no database, and red segments travel without being encoded. Each
+peer runs with an interpreter of its own, given by its option.
 """
 
 from __future__ import annotations

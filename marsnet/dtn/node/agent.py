@@ -147,10 +147,8 @@ class BundleAgent:
     def next_deadline(self, now: float) -> float | None:
         """Mission time of the next thing to do without input; None when there is none."""
         candidates = [self.forwarder.next_deadline(now), self.keeper.next_expiry]
-        for flow in self.flows:
-            if (at := flow.next_time) is not None:
-                # A backlog that may go on is not late.
-                candidates.append(max(at, now))
+        # A backlog that may go on is not late.
+        candidates += [max(at, now) for flow in self.flows if (at := flow.next_time) is not None]
         candidates += [layer.next_deadline(now) for layer in self.layers]
         return min([each for each in candidates if each is not None], default=None)
 
