@@ -152,11 +152,12 @@ class TenantConfig(Settings):
     """Whose bundles count against a quota of their own.
 
     Attributes:
-        sources: source endpoints, with `*` and `?` as in file names.
+        sources: source endpoints, with `*` and `?` as in file names. In a laboratory the endpoints of the scenario's
+            flows of this tenant besides.
         quota: bytes in the store.
     """
 
-    sources: tuple[str, ...]
+    sources: tuple[str, ...] = ()
     quota: int | None = Field(default=None, gt=0)
 
 

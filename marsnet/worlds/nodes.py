@@ -19,7 +19,7 @@ from marsnet.dtn.node.config import (
     ReplyConfig,
     TraceItem,
 )
-from marsnet.model.bundles import BundleSettings
+from marsnet.model.bundles import BundleSettings, TenantConfig
 from marsnet.model.scenario import Scenario
 from marsnet.model.topology import Topology
 from marsnet.model.traffic import Flow, read_trace
@@ -49,6 +49,7 @@ def node_configs(
     traffic = [(flow_config(scenario, topology, flow), flow.source) for flow in scenario.traffic]
     applications = receivers(scenario)
     settings = {key: getattr(topology.bundles, key) for key in BundleSettings.model_fields}
+    settings["tenants"] = tenants(scenario, topology)
     configs: dict[str, NodeConfig] = {}
     for name, node in topology.nodes.items():
         neighbours = {
@@ -113,6 +114,18 @@ def flow_config(scenario: Scenario, topology: Topology, flow: Flow) -> FlowConfi
     return config.model_copy(
         update={"arrivals": "backlog", "count": count, "last": rest, "window": flow.window, "file": flow.file}
     )
+
+
+def tenants(scenario: Scenario, topology: Topology) -> dict[str, TenantConfig]:
+    """Whose bundles nodes account for: the topology's tenants, with their quotas, and those of the scenario's flows."""
+    found = dict(topology.bundles.tenants)
+    for flow in scenario.traffic:
+        if flow.tenant is not None:
+            known = found.get(flow.tenant, TenantConfig())
+            # The flow's endpoints at both ends: replies are its tenant's too.
+            sources = (*known.sources, f"ipn:*.{_service(scenario, flow)}")
+            found[flow.tenant] = known.model_copy(update={"sources": sources})
+    return found
 
 
 class Load(NamedTuple):

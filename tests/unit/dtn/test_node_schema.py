@@ -58,7 +58,7 @@ def test_the_configurations_of_the_page_obey_it() -> None:
         ({"number": 0}, False),
         ({"nmae": "mars"}, False),
         ({"neighbours": {"mars": {"rate": 0}}}, False),
-        ({"tenants": {"a": {"quota": 5}}}, False),
+        ({"tenants": {"a": {"quota": 0}}}, False),
         ({"tcpcl": {"keepalive": 70000}}, False),
     ],
     ids=str,

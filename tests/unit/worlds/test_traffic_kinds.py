@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from marsnet.dtn.node.ledger import Step
 from marsnet.runs.judge import Judgement, judge
 from marsnet.runs.prepare import prepare
+from marsnet.worlds.nodes import node_configs
 from marsnet.worlds.spec import Outcome
 from marsnet.worlds.virtual import run_virtual
 
@@ -130,3 +131,20 @@ def test_requirements_on_traffic_can_fail(tmp_path: Path) -> None:
     assert {"completion of backlog", "round trip of commands, 100th percentile"} <= relay
     control = failed_with(tmp_path / "control", {"node": "mcc", "at": "15 min", "duration": "6 h"})
     assert {"delivery of commands.reply", "delivery of crew"} <= control
+
+
+def test_a_tenant_of_the_scenario_has_the_quota_of_the_topology_at_every_node(tmp_path: Path) -> None:
+    burst = {**COMMON, "source": "habitat", "destination": "mcc", "size": "10 kB", "every": "1 h", "stop": "1 min",
+             "burst": 10, "class": "bulk"}  # fmt: skip
+    flows = [burst | {"name": "pictures", "tenant": "science"}, burst | {"name": "logs", "tenant": "crew"}]
+    with (tmp_path / "topology.yaml").open("w") as stream:
+        shares = {"tenants": {"science": {"quota": 25_000}}}
+        YAML().dump({"include": str(ROOT / "topologies" / "first_light.yaml"), "bundles": shares}, stream)
+    outcome, verdict = play(tmp_path, topology="topology.yaml", traffic=flows, requirements=[{"kind": "nothing_lost"}])
+    refused = [r for r in outcome.records if r.step == Step.REFUSED]
+    assert {r.details["flow"] for r in refused} == {"pictures"}
+    assert all("of tenant 'science'" in str(r.details["reason"]) for r in refused)
+    kept = {flow: sum(life.flow == flow for life in verdict.lives.values()) for flow in ("pictures", "logs")}
+    assert kept == {"pictures": 2, "logs": 10}
+    configs = node_configs(prepare(tmp_path / "scenario.yaml", tmp_path), None, hiccup=0.1)
+    assert {frozenset(config.tenants) for config in configs.values()} == {frozenset({"science", "crew"})}
