@@ -84,7 +84,7 @@ def _serve(folder: Path, ready: Callable[[], None]) -> None:
         person = b"person" in console.readline()
         if person:
             termios.tcsetattr(console, termios.TCSANOW, usual)
-        command = ["bash", "--rcfile", str(_COMMANDS), "-i"] if person else ["bash", "/dev/stdin"]
+        command = ["bash", "--rcfile", str(_COMMANDS), "-i"] if person else ["bash", "/proc/self/fd/0"]
         subprocess.run(
             ["setsid", "--ctty", "--wait", *command], stdin=console, stdout=console, stderr=console, cwd=folder,
             env={**os.environ, "BASH_ENV": str(_COMMANDS), "TERM": "vt100"}, check=False,
