@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from marsnet.errors import EnvironmentLacksError, InputError
+from marsnet.runs import execute
 from marsnet.runs.campaign import Axis, Results, parse_axes, plan_for, points, run_point
 from marsnet.runs.campaign_results import rows, write_comparison_page, write_parquet
+from marsnet.worlds.spec import Outcome, RunSpec
+from marsnet.worlds.virtual import run_virtual
 
 ROOT = Path(__file__).parents[3]
 TINY = f"""
@@ -76,6 +80,21 @@ def test_every_combination_is_a_point_with_a_name_of_its_own(tiny: Path) -> None
     # What does not change a run does not change its name.
     again = points(tiny, parse_axes(["seed=3,2,1"]))
     assert {point.key for point in again} == {point.key for point in found[:3]}
+
+
+def test_runs_of_the_warp_world_have_names_and_folders_of_their_own(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_warp(spec: RunSpec, *rest: object) -> Outcome:
+        assert (spec.folder / "plan.json").exists()
+        return replace(run_virtual(spec), world="warp")
+
+    monkeypatch.setattr(execute, "run_warp", run_warp)
+    (virtual,) = points(tiny, parse_axes(["seed=3"]))
+    (warp,) = points(tiny, parse_axes(["seed=3"]), "warp")
+    assert virtual.key != warp.key
+    plan = plan_for(warp.topology, warp.scenario.start, warp.scenario.duration, warp.base)
+    assert (run_point(warp, plan)["world"], run_point(virtual, plan)["world"]) == ("warp", "virtual")
 
 
 def test_what_cannot_be_varied_is_told(tiny: Path) -> None:
