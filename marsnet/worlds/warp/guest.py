@@ -28,6 +28,8 @@ from marsnet.worlds.warp.recipe import NODE_IMAGE
 from marsnet.worlds.warp.shell import looking_in
 from marsnet.worlds.warp.wakers import Wakers
 
+_RANDOMIZE = Path("/proc/sys/kernel/randomize_va_space")
+
 
 def run_mission(channel: Channel, wakers: Wakers, order: dict[str, Any]) -> None:
     """Run the scenario as the emulated world does, and send out what it observed and left."""
@@ -69,6 +71,8 @@ def _packed(folder: Path, name: str) -> bytes:
 
 
 def _do(channel: Channel) -> None:
+    # Programs at the same addresses each time: QEMU translates code by its address, and so once for all processes.
+    _RANDOMIZE.write_text("0")
     agent.load_image(agent.FOLDER / "image.tar")
     channel.say(state="marsnet is loaded", guest=time.monotonic())
     gc.freeze()
