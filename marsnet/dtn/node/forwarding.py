@@ -267,11 +267,11 @@ class Forwarder:
             displaced += [booking for each in decision for booking in each.displaced]
             same = next((leg for leg in held.legs if leg.neighbour == forward.neighbour), None)
             if same is None and forward.neighbour not in held.taken:
-                self._lead(held, forward).serves.add(member)
+                self._lead(held, forward).serves = frozenset((member,))
                 continue
             self.router.release(forward.booking)
             if same is not None:
-                same.serves.add(member)
+                same.serves |= {member}
             else:
                 held.members -= {member}
         self.displace(displaced, now)

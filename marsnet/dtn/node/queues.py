@@ -107,7 +107,7 @@ class Leg:
     booking: Booking | None = None
     relay: str = ""
     copies: int = 1
-    serves: set[str] = field(default_factory=set)
+    serves: frozenset[str] = frozenset()
     payload_at: int = 0
     begins: int = 0
     base: int = 0
