@@ -26,6 +26,7 @@ from marsnet.worlds.warp.machine import MISSION_BYTES, Guest, Kept, Order, versi
 from marsnet.worlds.warp.recipe import Parts, Say
 
 DRIVER = "marsnet.worlds.warp.guest"
+_MAKING = "making-"
 KEPT_PROGRAMS = 3
 """How many of the latest states with marsnet in them are kept."""
 
@@ -161,7 +162,7 @@ def program_tree(program: Path, scratch: Path) -> dict[str, Content]:
 @contextmanager
 def _unfinished(folder: Path) -> Iterator[Path]:
     """A folder that gets its name when it is complete."""
-    with tempfile.TemporaryDirectory(dir=recipe.cache(), prefix="making-", ignore_cleanup_errors=True) as scratch:
+    with tempfile.TemporaryDirectory(dir=recipe.cache(), prefix=_MAKING, ignore_cleanup_errors=True) as scratch:
         made = Path(scratch) / "made"
         made.mkdir()
         yield made
@@ -173,6 +174,9 @@ def _one_maker() -> Iterator[None]:
     """Runs that start together make a guest once."""
     with (recipe.cache() / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        # What a maker that was killed has left.
+        for folder in recipe.cache().glob(f"{_MAKING}*"):
+            shutil.rmtree(folder)
         yield
 
 

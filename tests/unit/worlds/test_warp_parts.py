@@ -19,7 +19,7 @@ import pytest
 from marsnet.commands.warp import top
 from marsnet.errors import EnvironmentLacksError, InputError, RunInvalidError
 from marsnet.model.scenario import Scenario, load_scenario
-from marsnet.worlds.warp import machine, world
+from marsnet.worlds.warp import machine, recipe, snapshots, world
 from marsnet.worlds.warp.archives import concatenate, pickled, to_initramfs, unpack, write_image, write_tar
 from marsnet.worlds.warp.machine import MISSION_BYTES, Guest, Order
 from marsnet.worlds.warp.snapshots import write_mission
@@ -224,6 +224,14 @@ def test_a_pickle_does_not_depend_on_the_process() -> None:
     assert len(hashes) == 1
     value = {"a": {1, 2}, "b": (frozenset("xyz"), [1.5, "s"])}
     assert pickle.loads(pickled(value)) == value  # noqa: S301 - made above
+
+
+def test_what_a_killed_maker_has_left_is_cleared_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe, "cache", lambda: tmp_path)
+    (tmp_path / "making-abc").mkdir()
+    (tmp_path / "making-abc" / "ram").touch()
+    with snapshots._one_maker():
+        assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 
 def test_as_many_guests_run_at_once_as_there_is_memory_for(monkeypatch: pytest.MonkeyPatch) -> None:
