@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 MAX_REPORTS = 65536
 """Reports that one session may receive, so that a peer that invents them cannot fill the memory."""
 
+_NUMBERED = 256
+"""A report whose serial number lies farther from the last one's is of a receiver that was restarted and numbers anew
+from a random start (RFC 5326 section 3.2.2): what was claimed before, it no longer has."""
+
 
 class Block(NamedTuple):
     """What a session sends: octets, how many of them are red, their client service, priority and tags."""
@@ -133,6 +137,7 @@ class ExportSession:
         "_depths",
         "_green",
         "_head",
+        "_newest",
         "_next_checkpoint",
         "_outstanding",
         "_owner",
@@ -173,6 +178,7 @@ class ExportSession:
         self._outstanding: dict[int, Checkpoint] = {}
         self._depths: dict[int, int] = {}
         self._reports: set[int] = set()
+        self._newest = 0
         self._claimed = RangeSet()
         self._queued_bytes = self.red
         self._stall: Stall | None = None
@@ -330,6 +336,9 @@ class ExportSession:
         if len(self._reports) >= MAX_REPORTS:
             self.fail(CancelReason.CYCLES, now)
             return True
+        if self._newest and abs(report.report - self._newest) > _NUMBERED:
+            self._claimed = RangeSet()
+        self._newest = report.report
         self._reports.add(report.report)
         self._stop_checkpoints(report)
         for start, end in report.claims:

@@ -75,6 +75,10 @@ class Importer:
         if block.complete and not block.delivered:
             self._deliver(block, now)
         if segment.kind:
+            if not block.knows(segment.report) and not block.complete:
+                # It answers a report of ours from before a restart: what that claimed is lost, and will not be sent.
+                self._cancel(block, CancelReason.SYSTEM, now, tell=True)
+                return
             block.on_checkpoint(segment, now)
             if block.reports > MAX_REPORTS:
                 self._cancel(block, CancelReason.CYCLES, now, tell=not block.delivered)

@@ -187,6 +187,10 @@ class ImportSession:
         pieces.sort(key=lambda piece: piece[0])
         return joined(pieces)
 
+    def knows(self, report: int) -> bool:
+        """Whether this session has made the report that a checkpoint says it answers; 0 stands for none."""
+        return not report or report in self._lowers
+
     def on_checkpoint(self, segment: DataSegment, now: float) -> None:
         """Answer a checkpoint: with its reports again when it is a repetition, else with a new one.
 

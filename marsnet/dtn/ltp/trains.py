@@ -89,7 +89,7 @@ class Extent:
 
 def joined(pieces: Sequence[tuple[int, bytes | memoryview | Extent]]) -> bytes | Rope:
     """Pieces of a block by their offsets, in order and without gaps, as the block; itself where they are all of it."""
-    whole = pieces[0][1]
+    whole = pieces[0][1] if pieces else b""
     if isinstance(whole, Extent):
         block = whole.block
         same = all(isinstance(x, Extent) and x.block is block and x.begin == at for at, x in pieces)

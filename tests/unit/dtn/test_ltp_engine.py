@@ -895,3 +895,40 @@ def test_what_waits_is_told_by_priority() -> None:
         flush(engine, float(now))
     assert engine.backlog(2) == {}
     assert engine.running_timers == 2
+
+
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize(
+    "config", [LtpConfig(timer_margin=MARGIN), LtpConfig(timer_margin=MARGIN, checkpoint_every=4000)]
+)
+def test_a_block_that_counts_as_arrived_is_whole_at_one_receiver_however_often_it_restarts(
+    seed: int, config: LtpConfig
+) -> None:
+    draw = random.Random(seed)
+    world = world_of(config, lose=lambda octets, when: draw.random() < 0.3)
+    received: list[bytes] = []
+
+    def restart() -> None:
+        received.extend(bytes(event.data) for event in world.of(2, RedPartReceived))  # type: ignore[attr-defined]
+        world.events[2].clear()
+        engine = LtpEngine(2, config, random.Random(draw.random()))
+        engine.add_peer(1, ConstantPeer(mtu=1000, owlt=OWLT, rate=1e9))
+        world.engines[2] = engine
+
+    for _ in range(3):
+        world.at(draw.uniform(0.0, 12 * OWLT), restart)
+    blocks = [bytes([number]) * draw.choice((1, 900, 9000, 30_000)) for number in range(6)]
+    for block in blocks:
+        world.engines[1].send(2, block, 0.0, tag=block)
+    world.run()
+    restart()
+    completed = [tag for event in world.of(1, ExportCompleted) for tag in event.tags]  # type: ignore[attr-defined]
+    assert set(completed) <= set(received)
+    assert world.engines[1].open_sessions()[0] == 0
+
+
+def test_a_red_part_without_an_octet_is_no_block() -> None:
+    engine = receiver()
+    engine.receive(red(0, b"", kind=3, checkpoint=9), 0.0, 1)
+    engine.advance(0.0)
+    assert [event.data for event in engine.take_events() if isinstance(event, RedPartReceived)] == [b""]
