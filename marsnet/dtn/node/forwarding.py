@@ -387,6 +387,14 @@ class Forwarder:
         log.info("neighbour is used again", extra={"neighbour": neighbour, "mission_time": now})
         self.router.contact_restored(neighbour, now)
         self.retry_limbo(now)
+        if not self.keeps_copies:
+            self._turn_back(neighbour, now)
+
+    def _turn_back(self, neighbour: str, now: float) -> None:
+        """A neighbour is there again: what waits for others, perhaps for hours, because it was not, may go by it."""
+        waiting = {leg.held.key: leg.held for name, queue in self._queues.items() if name != neighbour for leg in queue}
+        for held in sorted(waiting.values(), key=lambda h: (h.priority, h.key)):
+            self.route(held, now)
 
     # Contacts
 

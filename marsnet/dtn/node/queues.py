@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -132,6 +132,9 @@ class ClassQueue:
 
     def __len__(self) -> int:
         return self._count
+
+    def __iter__(self) -> Iterator[Leg]:
+        return (leg for waiting in self._queues.values() for leg in waiting if leg.queued)
 
     def count(self, service_class: ServiceClass) -> int:
         """Bundles of a class that wait."""

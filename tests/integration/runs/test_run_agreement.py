@@ -13,7 +13,7 @@ from marsnet.errors import RunInvalidError
 from marsnet.runs.execute import Run, execute
 from marsnet.worlds.spec import EmulatedOptions
 
-pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.agreement, pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(1200)]
 AGREEMENT = Path(__file__).with_name("agreement.yaml")
 RATE = 60.0
 LATE = ("node_lateness_p99", "link_lateness_p99", "of lateness are")
