@@ -7,13 +7,17 @@ which they were scheduled, so that a run is the same from machine to machine.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import math
 import selectors
-from collections.abc import Mapping
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Mapping
+from heapq import heappop, heappush
+from typing import Any, TypeVarTuple
 
 from marsnet.errors import MarsnetError
 
+_Ts = TypeVarTuple("_Ts")
 _RESOLUTION = 1e-9
 """Timers within a nanosecond of each other fire together: a sum of floats never misses its own deadline."""
 
@@ -22,12 +26,11 @@ class DeadlockError(MarsnetError):
     """Nothing is scheduled and something still waits: the virtual world cannot go on."""
 
 
-class _JumpingSelector(selectors.BaseSelector):
-    """Never waits: hands the time that asyncio would wait to the loop. The loop's own wake-up pipe is all it holds."""
+class _NoSelector(selectors.BaseSelector):
+    """Selects nothing: the loop's own wake-up pipe is all that it is ever told of."""
 
     def __init__(self) -> None:
         self._real = selectors.DefaultSelector()
-        self.loop: VirtualLoop | None = None
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         return self._real.register(fileobj, events, data)
@@ -39,10 +42,6 @@ class _JumpingSelector(selectors.BaseSelector):
         return self._real.modify(fileobj, events, data)
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is None:
-            raise DeadlockError("the virtual world waits for something that nothing will bring about")
-        if timeout > 0 and self.loop is not None:
-            self.loop.jump(timeout)
         return []
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
@@ -53,21 +52,63 @@ class _JumpingSelector(selectors.BaseSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Event loop whose `time()` is virtual seconds from 0. Threads and sockets have no place in it."""
+    """Event loop whose `time()` is virtual seconds from 0. Threads and sockets have no place in it.
+
+    It keeps its timers itself: asyncio compares their objects in Python, and lets those of one instant fire in any
+    order. Callbacks that name no context share one.
+    """
+
+    _ready: deque[asyncio.Handle]
+    _stopping: bool
 
     def __init__(self) -> None:
-        selector = _JumpingSelector()
-        super().__init__(selector)
-        selector.loop = self
+        super().__init__(_NoSelector())
         self._virtual = 0.0
-        self._clock_resolution = _RESOLUTION
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._serial = 0
+        self._shared = contextvars.copy_context()
 
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
         return self._virtual
 
-    def jump(self, seconds: float) -> None:
-        """Let time pass."""
-        self._virtual += seconds
-        # asyncio fires what is due before now + resolution, which must not vanish beside a large now.
-        self._clock_resolution = max(_RESOLUTION, 2 * math.ulp(self._virtual))
+    def call_at(
+        self, when: float, callback: Callable[[*_Ts], object], *args: *_Ts, context: contextvars.Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Call at a virtual instant, after what was to be called at the same instant before."""
+        handle = asyncio.TimerHandle(when, callback, args, self, self._shared if context is None else context)
+        self._serial += 1
+        heappush(self._timers, (when, self._serial, handle))
+        return handle
+
+    def call_later(
+        self, delay: float, callback: Callable[[*_Ts], object], *args: *_Ts, context: contextvars.Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Call after so many virtual seconds."""
+        return self.call_at(self._virtual + delay, callback, *args, context=context)
+
+    def call_soon(
+        self, callback: Callable[[*_Ts], object], *args: *_Ts, context: contextvars.Context | None = None
+    ) -> asyncio.Handle:
+        """Call at this instant, after what is to be called already."""
+        handle = asyncio.Handle(callback, args, self, self._shared if context is None else context)
+        self._ready.append(handle)
+        return handle
+
+    def _run_once(self) -> None:
+        """One turn, in place of asyncio's: jump where nothing is ready, and call what is due then."""
+        timers, ready = self._timers, self._ready
+        while timers and timers[0][2].cancelled():
+            heappop(timers)
+        if not (ready or self._stopping):
+            if not timers:
+                raise DeadlockError("the virtual world waits for something that nothing will bring about")
+            self._virtual = max(self._virtual, timers[0][0])
+        due = self._virtual + max(_RESOLUTION, 2 * math.ulp(self._virtual))
+        while timers and timers[0][0] < due:
+            ready.append(heappop(timers)[2])
+        # What these callbacks schedule is called in the next turn.
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle.cancelled():
+                handle._run()

@@ -182,7 +182,7 @@ class _Site:
                 self.runner.receive_train(neighbour, datagram, first, count)
             else:
                 self.runner.receive(neighbour, datagram)
-        self.runner.pump()
+        self.runner.heed()
 
     def _hear(self) -> None:
         for direction in self.inbound:

@@ -234,7 +234,8 @@ class LtpEngine:
         for link in self._links.values():
             if link.wake is not None and link.wake <= now:
                 link.pump(now)
-        self._exporter.note_sent()
+        if self._exporter.gone:
+            self._exporter.note_sent()
 
     def next_deadline(self, now: float) -> float | None:
         """When to call `advance` next, `now` at the earliest; None when only a call of another method can matter."""
@@ -249,6 +250,11 @@ class LtpEngine:
         taken = self._core.datagrams[:]
         self._core.datagrams.clear()
         return taken
+
+    @property
+    def tells(self) -> bool:
+        """Whether `take_events` has something."""
+        return bool(self._core.events)
 
     def take_events(self) -> list[LtpEvent]:
         """What has happened since the last call, in order."""

@@ -80,6 +80,8 @@ class Exporter:
 
     def release(self, now: float) -> None:
         """Do not let aggregates wait for a link that has nothing else to do."""
+        if not self._aggregates:
+            return
         for aggregate in list(self._aggregates.values()):
             link = self._core.links[aggregate.peer]
             if link.idle and link.model.can_send(now):

@@ -104,6 +104,8 @@ class TimerQueue:
 
     def fire(self, now: float) -> None:
         """Run what has ended by `now`, in order of deadlines. What is started meanwhile waits for the next call."""
+        if not self._heap or self._heap[0][0] > now:
+            return
         ended = []
         while (deadline := self.next()) is not None and deadline <= now:
             timer = heappop(self._heap)[2]

@@ -6,6 +6,7 @@ joins them, makes bundles, delivers them and ends their lives.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -95,6 +96,8 @@ class BundleAgent:
         ledger = TrueTimeLedger(ledger, self.skew)
         self.config, self.store, self.ledger, self.metrics = config, store, ledger, metrics
         self.clock_steps, self._last = 0, now
+        self._others: float | None = None
+        """When anything but LTP has something to do next (infinite: never); None where that has to be found out."""
         if isinstance(config.clock, str):
             raise InputError(
                 f"the clock {config.clock!r} of node {config.name!r} is not set", remedy="give its numbers"
@@ -122,13 +125,14 @@ class BundleAgent:
 
     def receive(self, peer: str | None, datagram: bytes, now: float) -> None:
         """A datagram of LTP arrived; `peer` is the neighbour it came from, where that is known."""
-        if peer is not None:
-            self.forwarder.heard(peer, now)
+        if peer is not None and self.forwarder.heard(peer, now):
+            self._others = None
         self.ltp.receive(peer, datagram, now)
 
     def receive_train(self, peer: str, train: Train, first: int, count: int, now: float) -> None:
         """Segments of a train arrived from a neighbour; see `LtpEngine.receive_train`."""
-        self.forwarder.heard(peer, now)
+        if self.forwarder.heard(peer, now):
+            self._others = None
         self.ltp.receive_train(peer, train, first, count, now)
 
     def impose(self, conditions: Conditions, plan: ContactPlan, now: float) -> None:
@@ -146,11 +150,32 @@ class BundleAgent:
 
     def next_deadline(self, now: float) -> float | None:
         """Mission time of the next thing to do without input; None when there is none."""
-        candidates = [self.forwarder.next_deadline(now), self.keeper.next_expiry]
-        # A backlog that may go on is not late.
-        candidates += [max(at, now) for flow in self.flows if (at := flow.next_time) is not None]
-        candidates += [layer.next_deadline(now) for layer in self.layers]
-        return min([each for each in candidates if each is not None], default=None)
+        others = self._others
+        if others is None:
+            candidates = [self.forwarder.next_deadline(now), self.keeper.next_expiry]
+            # A backlog that may go on is not late.
+            candidates += [max(at, now) for flow in self.flows if (at := flow.next_time) is not None]
+            candidates += [layer.next_deadline(now) for layer in self.layers if layer is not self.ltp]
+            others = min([each for each in candidates if each is not None], default=math.inf)
+            if not self.keeper.fragmenter.waits:
+                self._others = others
+        deadline = self.ltp.next_deadline(now)
+        if deadline is None or others < deadline:
+            return None if others == math.inf else others
+        return deadline
+
+    def tick(self, now: float) -> None:
+        """As `advance`, where nothing has happened since but that time has passed and `receive` took datagrams in.
+
+        Mostly that concerns LTP alone, which paces its segments: to look at nothing else costs a fraction then.
+        """
+        others = self._others
+        if others is not None and self._last <= now < others:
+            self.ltp.advance(now)
+            if not self.ltp.tells:
+                self._last = now
+                return
+        self.advance(now)
 
     def advance(self, now: float) -> None:
         """Do what is due by `now`: traffic, expiry, contacts, timers; then commit, acknowledge, route and send.
@@ -159,7 +184,7 @@ class BundleAgent:
         """
         if now < self._last:
             self.clock_steps += 1
-        self._last = now
+        self._last, self._others = now, None
         if self.flows:
             self._unless_full(self._generate, now)
         if (expiry := self.keeper.next_expiry) is not None and expiry <= now:

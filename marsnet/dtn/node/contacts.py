@@ -212,6 +212,8 @@ class Contacts:
 
     def heard(self, neighbour: str) -> bool:
         """A neighbour is there; returns whether it had failed."""
+        if not self._failed and not self._tried:
+            return False
         self._tried.discard(neighbour)
         return self._failed.pop(neighbour, None) is not None
 

@@ -179,7 +179,7 @@ class NodeDaemon:
         self._runner = NodeRunner(agent, self._transport or Silence(), self._loop)
         if self._transport is not None:
             self._metrics.sockets["ltp"] = self._transport
-            self._transport.open(self._runner.receive, self._runner.pump)
+            self._transport.open(self._runner.receive, self._runner.heed)
         self._gateway = Gateway(self._runner, plan, self._loop, self._keep_plan, self._state / "keys.json")
         self._runner.start()
         await self._open_aap2(self._gateway)

@@ -378,10 +378,12 @@ class Forwarder:
         self.contacts.failed(neighbour, now, retries=retries)
         self.displace(self.router.contact_failed(neighbour, now), now)
 
-    def heard(self, neighbour: str, now: float) -> None:
-        """A neighbour has sent something: it is there."""
-        if self.contacts.heard(neighbour):
-            self._restored(neighbour, now)
+    def heard(self, neighbour: str, now: float) -> bool:
+        """A neighbour has sent something: it is there. Returns whether that is news."""
+        if not self.contacts.heard(neighbour):
+            return False
+        self._restored(neighbour, now)
+        return True
 
     def _restored(self, neighbour: str, now: float) -> None:
         log.info("neighbour is used again", extra={"neighbour": neighbour, "mission_time": now})

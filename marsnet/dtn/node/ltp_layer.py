@@ -81,9 +81,8 @@ class LtpLayer(Layer):
 
     def take_datagrams(self) -> list[tuple[str, bytes | Train, ServiceClass]]:
         """What is to be sent now: neighbour, octets, class."""
-        return [
-            (self._names[peer], octets, _CLASSES[priority]) for peer, octets, priority in self.engine.take_datagrams()
-        ]
+        taken = self.engine.take_datagrams()
+        return [(self._names[peer], octets, _CLASSES[priority]) for peer, octets, priority in taken] if taken else []
 
     def send(
         self, neighbour: str, octets: bytes | Rope, now: float, *, tag: object, service_class: ServiceClass
@@ -127,6 +126,11 @@ class LtpLayer(Layer):
     def next_deadline(self, now: float) -> float | None:
         """The engine's."""
         return self.engine.next_deadline(now)
+
+    @property
+    def tells(self) -> bool:
+        """Whether `take_events` has something."""
+        return bool(self._events) or self.engine.tells
 
     def take_events(self) -> list[LayerEvent]:
         """What the engine says, in the node's words."""

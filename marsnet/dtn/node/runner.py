@@ -51,7 +51,7 @@ class NodeRunner:
             self._timer.cancel()
 
     def receive(self, neighbour: str | None, datagram: bytes) -> None:
-        """Take a datagram in; call `pump` after a batch of them."""
+        """Take a datagram in; call `heed` after a batch of them."""
         self.agent.receive(neighbour, datagram, self._now())
 
     def receive_train(self, neighbour: str, train: Train, first: int, count: int) -> None:
@@ -65,12 +65,21 @@ class NodeRunner:
 
     def pump(self) -> None:
         """Do all that is due, send what results, and set the timer."""
-        if self._stopped:
-            return
-        self._woken = None
+        if not self._stopped:
+            self._woken = None
+            now = self._now()
+            self.agent.advance(now)
+            self._settle(now)
+
+    def heed(self) -> None:
+        """As `pump`, where nothing but `receive` has been called since: mostly there is little to do then."""
+        if not self._stopped:
+            now = self._now()
+            self.agent.tick(now)
+            self._settle(now)
+
+    def _settle(self, now: float) -> None:
         agent = self.agent
-        now = self._now()
-        agent.advance(now)
         for neighbour, datagram, service_class in agent.take_datagrams():
             self._transport.send(neighbour, datagram, service_class)
         for listener in self.listeners:
@@ -93,10 +102,10 @@ class NodeRunner:
     def _now(self) -> float:
         """What the node's clock shows."""
         skew = self.agent.skew
-        skew.now = self.agent.clock.to_mission(self._loop.time())
-        return skew.local(skew.now)
+        skew.now = now = self.agent.clock.to_mission(self._loop.time())
+        return skew.local(now) if skew.active else now
 
     def _due(self, when: float) -> None:
         self.agent.metrics.late(self._loop.time() - when)
         self._timer = None
-        self.pump()
+        self.heed()
