@@ -82,7 +82,7 @@ class Contacts:
         """When those that it went to must have answered."""
         self._answers: list[tuple[float, str]] = []
         """When the last answers over a contact that has closed must have come, and from whom."""
-        self._node = node
+        self._plan = plan
         self._boundaries = self._ahead(plan, now)
 
     def _ahead(self, plan: ContactPlan, now: float) -> list[float]:
@@ -97,10 +97,16 @@ class Contacts:
 
     def update(self, plan: ContactPlan, now: float) -> None:
         """Take another plan: the next `advance` tells what it has opened and closed."""
+        self._plan = plan
         for model in self.models.values():
             if isinstance(model, PlanPeer):
                 model.load(plan)
         self._boundaries = [*self._ahead(plan, now), now]
+
+    def differences(self, plan: ContactPlan) -> frozenset[str]:
+        """The nodes whose contacts another plan states otherwise."""
+        changed = set(self._plan.contacts) ^ set(plan.contacts)
+        return frozenset(node for contact in changed for node in (contact.source, contact.target))
 
     def is_open(self, neighbour: str, now: float) -> bool:
         """Whether bundles can be sent to it, by plan or by chance."""

@@ -6,11 +6,13 @@ import heapq
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 
 from marsnet.dtn.bpv7 import ServiceClass
 from marsnet.dtn.node.carriage import Carriage
 from marsnet.dtn.node.contacts import FIRST_RETRY, Contacts
 from marsnet.dtn.node.layer import Layer
+from marsnet.dtn.node.limbo import Limbo
 from marsnet.dtn.node.queues import ClassQueue, Held, Leg
 from marsnet.dtn.node.returning import Ways, doubtful
 from marsnet.dtn.recipe import Rope
@@ -22,6 +24,10 @@ LEAVING = 32
 """Octets that a bundle grows by at most when it leaves: previous node, hop count, age, copies."""
 SMALL = 1024
 """Octets: parts are not told apart more finely when a size is sought that has a route."""
+AT_ONCE = 500
+"""Bundles whose way is decided again between two looks at what came in."""
+TRIALS = 64
+"""Bundles that are asked whether they lead to a silent neighbour, when one is sought to try it with."""
 _WAITS = NoRoute(Reason.UNREACHABLE)
 """A bundle that came back, and has no other way for now."""
 Fetch = Callable[[Leg, float], bytes | Rope | None]
@@ -78,7 +84,7 @@ class Forwarder:
         self._flying: dict[str, dict[Leg, None]] = {name: {} for name in self.layers}
         self._booked: dict[Booking, Leg] = {}
         self._named: dict[str, Held] = {}
-        self._limbo: dict[int, Held] = {}
+        self._limbo = Limbo()
         self._ways = Ways()
         self._pardons: list[tuple[float, int, str]] = []
         """When a neighbour that declined a bundle is offered it again, or one that came back may go as it went."""
@@ -98,7 +104,7 @@ class Forwarder:
     @property
     def unroutable(self) -> int:
         """Bundles that have no route."""
-        return sum(not held.taken for held in self._limbo.values())
+        return sum(not held.taken for held in self._limbo)
 
     def queues(self) -> Iterator[tuple[str, Layer, ClassQueue, int, int]]:
         """Each neighbour, its layer, what waits for it, and bundles and octets that the layer has in hand."""
@@ -114,6 +120,8 @@ class Forwarder:
         candidates = [self.contacts.next_deadline()]
         if self._pardons:
             candidates.append(self._pardons[0][0])
+        if self._limbo.marked:
+            candidates.append(now)
         return min((c for c in candidates if c is not None), default=None)
 
     def hold(self, held: Held) -> None:
@@ -128,7 +136,7 @@ class Forwarder:
         """A bundle is here no more."""
         if self.held.pop(held.key, None) is not None:
             self._account(held, -1)
-        self._limbo.pop(held.key, None)
+        self._limbo.discard(held)
         if self._named.get(held.bundle) is held:
             del self._named[held.bundle]
 
@@ -141,7 +149,7 @@ class Forwarder:
 
     def route(self, held: Held, now: float) -> None:
         """Decide a bundle's ways and put it into queues, or aside where there is none."""
-        self._limbo.pop(held.key, None)
+        self._limbo.discard(held)
         for leg in [leg for leg in held.legs if leg.handle is None]:
             self._drop(leg)
         if held.members:
@@ -187,7 +195,7 @@ class Forwarder:
             if not isinstance(decision, NoRoute):
                 return decision
             if not self._ways.pardon(held.bundle, now):
-                until = self._ways.wait(held.bundle, now)
+                until = self._ways.wait(held.bundle, now, held.expires)
                 if until is not None:
                     heapq.heappush(self._pardons, (until, held.key, ""))
                 return _WAITS
@@ -218,12 +226,12 @@ class Forwarder:
     def _stuck(self, held: Held, decision: NoRoute, now: float) -> None:
         """Nothing takes the bundle as it is: cut it, give it up, or keep it until something changes."""
         if decision is _WAITS:
-            self._limbo[held.key] = held
+            self._limbo.put(held)
             return
         if self._cut_to_fit(held, held.destination, decision, now):
             return
         if not self.give_up(held, decision.reason, now):
-            self._limbo[held.key] = held
+            self._limbo.put(held)
 
     def _cut_to_fit(self, held: Held, destination: str, decision: NoRoute, now: float) -> bool:
         """Put fragments in the place of a bundle that only its size keeps from a route; whether there are any."""
@@ -259,7 +267,7 @@ class Forwarder:
             if isinstance(decision, NoRoute):
                 if self._cut_to_fit(held, member, decision, now):
                     return
-                self._limbo[held.key] = held
+                self._limbo.put(held)
                 continue
             forward = decision[0]
             for other in decision[1:]:
@@ -290,13 +298,18 @@ class Forwarder:
     def park(self, held: Held) -> None:
         """A bundle is here again; it gets a route when something changes."""
         self.hold(held)
-        self._limbo[held.key] = held
+        self._limbo.put(held)
 
     def retry_limbo(self, now: float) -> None:
         """Something has changed: what has no route may have one."""
-        waiting, self._limbo = self._limbo, {}
-        for held in sorted(waiting.values(), key=lambda h: (h.priority, h.key)):
-            self.route(held, now)
+        self._limbo.mark(self._limbo)
+        self._reconsider(now)
+
+    def _reconsider(self, now: float) -> None:
+        """Decide again the ways of some of the bundles that news may concern; `advance` goes on with the others."""
+        for held in self._limbo.take(AT_ONCE):
+            if self.held.get(held.key) is held:
+                self.route(held, now)
 
     def remove(self, held: Held, now: float) -> None:
         """A bundle's life ends here: take it out of queues, bookings and layers."""
@@ -386,22 +399,42 @@ class Forwarder:
         return True
 
     def _restored(self, neighbour: str, now: float) -> None:
+        """A neighbour is there again: what waits for others, perhaps for hours, because it was not, may go by it."""
         log.info("neighbour is used again", extra={"neighbour": neighbour, "mission_time": now})
         self.router.contact_restored(neighbour, now)
-        self.retry_limbo(now)
+        self._limbo.mark(self._limbo)
         if not self.keeps_copies:
-            self._turn_back(neighbour, now)
+            self._limbo.mark(self._elsewhere(neighbour))
+        self._reconsider(now)
 
-    def _turn_back(self, neighbour: str, now: float) -> None:
-        """A neighbour is there again: what waits for others, perhaps for hours, because it was not, may go by it."""
-        waiting = {leg.held.key: leg.held for name, queue in self._queues.items() if name != neighbour for leg in queue}
-        for held in sorted(waiting.values(), key=lambda h: (h.priority, h.key)):
+    def _try(self, neighbour: str, now: float) -> None:
+        """A silent neighbour is to be tried again: find a bundle for it, which is enough.
+
+        One of each destination and class is asked, so that the cost does not grow with what waits.
+        """
+        self.router.contact_restored(neighbour, now)
+        if self.keeps_copies:
+            self.retry_limbo(now)
+            return
+        kinds: dict[tuple[ServiceClass, str], Held] = {}
+        for held in chain(self._limbo, self._elsewhere(neighbour)):
+            kind = held.priority, held.destination
+            if kind not in kinds or held.key < kinds[kind].key:
+                kinds[kind] = held
+        for _, held in sorted(kinds.items())[:TRIALS]:
+            if len(self._queues[neighbour]):
+                return
             self.route(held, now)
+
+    def _elsewhere(self, neighbour: str) -> Iterator[Held]:
+        """What waits for other neighbours."""
+        return (leg.held for name, queue in self._queues.items() if name != neighbour for leg in queue)
 
     # Contacts
 
     def update(self, plan: ContactPlan, now: float) -> None:
         """Take another plan: what it gives no way any more is routed again, and what had none may have one."""
+        self._ways.changed(self.contacts.differences(plan) if len(self._ways) else ())
         void = self.router.update(plan, now)
         log.info("plan", extra={"contacts": len(plan.contacts), "rerouted": len(void), "mission_time": now})
         self.contacts.update(plan, now)
@@ -463,7 +496,8 @@ class Forwarder:
             for leg in list(self._flying[name]):
                 self.layers[name].cancel(leg.handle, now)
         for name in passed.again:
-            self._restored(name, now)
+            self._try(name, now)
+        self._reconsider(now)
         while self._pardons and self._pardons[0][0] <= now:
             _, key, name = heapq.heappop(self._pardons)
             held = self.held.get(key)

@@ -3,21 +3,25 @@
 All nodes route by one plan, until one learns that a neighbour is silent and the others have not. Then it sends a bundle
 back that the next would send there again. SABR (CCSDS 734.3-B-1 section 3.2.8) forbids only the previous hop, and takes
 it that all plans are alike. A bundle that has no other way waits longer each time before it tries again, so that it
-does not use up its hops.
+does not use up its hops: up to some hours, or half of the time that it has left, or until a plan has news of the relay.
 """
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from marsnet.plan.types import Contact
 
 MOST = 10_000
 """Bundles that are remembered after they have gone."""
-FIRST_WAIT = 60.0
-"""Mission seconds for which a bundle waits that came back and has no other way; doubled each time."""
+FIRST_WAIT, LAST_WAIT = 60.0, 21_600.0
+"""Mission seconds for which a bundle waits that came back and has no other way: doubled each time, up to a limit.
+
+With 64 hops, of which every return takes two, that is enough for about a week.
+"""
 
 
 def doubtful(route: tuple[Contact, ...]) -> str:
@@ -36,12 +40,12 @@ class _Doubt:
 
     Attributes:
         relays: by way of which it did not get on.
-        waits: how often it had no other way.
+        wait: mission seconds for which it waited last, 0 where it never did.
         until: when it may go by those again; infinite while it does not wait.
     """
 
     relays: frozenset[str] = frozenset()
-    waits: int = 0
+    wait: float = 0.0
     until: float = math.inf
 
 
@@ -95,11 +99,18 @@ class Ways:
         doubt.relays, doubt.until = frozenset(), math.inf
         return True
 
-    def wait(self, bundle: str, now: float) -> float | None:
+    def wait(self, bundle: str, now: float, expires: float) -> float | None:
         """Let a bundle that has no other way wait; returns until when, None where it does so already."""
         doubt = self._doubts[bundle]
         if doubt.until < math.inf:
             return None
-        doubt.until = now + FIRST_WAIT * 2**doubt.waits
-        doubt.waits += 1
+        doubt.wait = min(2 * doubt.wait or FIRST_WAIT, LAST_WAIT)
+        doubt.until = now + min(doubt.wait, max(FIRST_WAIT, (expires - now) / 2))
         return doubt.until
+
+    def changed(self, nodes: Collection[str]) -> None:
+        """A plan has news of these nodes: what held for them holds no more."""
+        for doubt in self._doubts.values():
+            if not doubt.relays.isdisjoint(nodes):
+                doubt.relays -= frozenset(nodes)
+                doubt.until = math.inf

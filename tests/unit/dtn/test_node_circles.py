@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from itertools import pairwise
 
 import pytest
@@ -53,8 +54,8 @@ def test_without_that_memory_it_circles(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(world.records(Step.RECEIVED, "orbiter")) > 5
 
 
-def test_a_bundle_that_has_no_other_way_goes_by_the_same_relay_again() -> None:
-    """A relay is silent for a while and nothing else leads there: the bundle waits, and does not use up its hops."""
+def relay_that_wakes() -> World:
+    """Nothing else leads to the habitat, and the relay is silent until 5,000 s."""
     world = World(
         "mcc east west relay habitat",
         ("mcc east", *ALWAYS),
@@ -68,6 +69,12 @@ def test_a_bundle_that_has_no_other_way_goes_by_the_same_relay_again() -> None:
     world.passes = lambda source, target, now: "relay" not in (source, target) or now > 5000
     world.attach("habitat", "ipn:5.20")
     world.send("mcc", "ipn:5.20", b"order", lifetime=80_000.0)
+    return world
+
+
+def test_a_bundle_that_has_no_other_way_goes_by_the_same_relay_again() -> None:
+    """A relay is silent for a while and nothing else leads there: the bundle waits, and does not use up its hops."""
+    world = relay_that_wakes()
     world.run(20_000.0)
     assert [node for node, _ in world.delivered] == ["habitat"]
     assert len(world.records(Step.RECEIVED, "mcc")) < 10, "less often each time"
@@ -81,7 +88,7 @@ def a_plan() -> ContactPlan:
 
 
 def contact(source: str, target: str, start: float = 0.0) -> Contact:
-    return Contact(f"{source} {target}", source, target, start, 1e6, 1e6)
+    return Contact(f"{source} {target}", source, target, start, start + 1e6, 1e6)
 
 
 @pytest.mark.parametrize(
@@ -119,12 +126,69 @@ def test_a_bundle_without_another_way_waits_longer_each_time() -> None:
         ways.went("bundle", "east", "relay")
         ways.came_back("bundle", "east")
         assert not ways.pardon("bundle", now)
-        assert ways.wait("bundle", now) == now + waits
-        assert ways.wait("bundle", now + 1) is None
+        assert ways.wait("bundle", now, 1e9) == now + waits
+        assert ways.wait("bundle", now + 1, 1e9) is None
         assert not ways.pardon("bundle", now + waits - 1)
         now += waits
         assert ways.pardon("bundle", now)
         assert ways.avoided("bundle") == frozenset()
+
+
+def waits_of(lifetime: float, count: int) -> list[float]:
+    """How long a bundle waits each time that it comes back and has no other way."""
+    ways, now, found = Ways(), 0.0, []
+    for _ in range(count):
+        ways.fail("bundle", "relay")
+        until = ways.wait("bundle", now, lifetime)
+        assert until is not None
+        found.append(until - now)
+        now = until
+        assert ways.pardon("bundle", now)
+    return found
+
+
+def test_no_wait_is_longer_than_some_hours() -> None:
+    waits = waits_of(1e9, 2000)
+    assert waits[:4] == [60.0, 120.0, 240.0, 480.0]
+    assert max(waits) == waits[-1] == 6 * 3600
+    hops, week = 64, 7 * 86400
+    assert sum(waits[: hops // 2]) > 0.8 * week, "its hops last for about a week"
+
+
+def test_a_bundle_tries_again_before_its_life_is_over() -> None:
+    waits = waits_of(3600.0, 9)
+    assert sum(waits[:-3]) < 3600.0
+    assert max(waits) < 1800.0
+    assert min(waits) == 60.0
+
+
+def test_news_of_a_relay_end_the_wait_for_it() -> None:
+    ways = Ways()
+    for bundle, relay in (("one", "relay"), ("two", "orbiter")):
+        ways.fail(bundle, relay)
+        ways.wait(bundle, 0.0, 1e9)
+    ways.changed({"relay", "stranger"})
+    assert ways.avoided("one") == frozenset()
+    assert ways.avoided("two") == {"orbiter"}
+    assert ways.wait("two", 1.0, 1e9) is None, "it waits already"
+    ways.fail("one", "relay")
+    assert ways.wait("one", 100.0, 1e9) == 220.0, "the next wait is the longer one"
+
+
+@pytest.mark.parametrize("of_the_relay", [True, False])
+def test_a_plan_with_news_of_the_relay_gives_the_bundle_that_way_at_once(of_the_relay: bool) -> None:
+    world = relay_that_wakes()
+    agent = world.agents["mcc"]
+    forwarder = agent.forwarder
+    (held,) = forwarder.held.values()
+    forwarder.on_returned(held.legs[0], world.now, "came back", refused=False)
+    forwarder._ways.fail(held.bundle, "relay")
+    forwarder.route(held, world.now)
+    assert not held.legs, "it waits"
+    pair = ("relay", "habitat") if of_the_relay else ("mcc", "east")
+    plan = dataclasses.replace(world.plan, contacts=(*world.plan.contacts, contact(*pair, 2e6)), _ranges={})
+    agent.update_plan(plan, world.now + 1)
+    assert bool(held.legs) == of_the_relay
 
 
 def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
