@@ -396,7 +396,8 @@ class BundleAgent:
                     forwarder.failed(peer, now, retries=retries)
 
     def _received(self, event: Received, now: float) -> None:
-        malformed = False
+        # What the layer could not take apart has no parts.
+        malformed = not event.parts
         carriages = self.forwarder.carriage
         carriage = carriages.get(event.peer or "") or carriages[""]
         for part in event.parts:
@@ -424,7 +425,7 @@ class BundleAgent:
         if event.receipt is not None:
             if malformed:
                 # The sender keeps it, and sends it again: what was whole before the fault comes as a duplicate.
-                event.layer.refuse(event.receipt, now)
+                event.layer.refuse(event.receipt, now, unfit=True)
             else:
                 self._custody.owe(event.layer, event.receipt)
 

@@ -197,8 +197,8 @@ class Layer:
     def confirm(self, receipt: Hashable, now: float) -> None:
         """What was received is durable: acknowledge it."""
 
-    def refuse(self, receipt: Hashable, now: float) -> None:
-        """What was received cannot be kept."""
+    def refuse(self, receipt: Hashable, now: float, *, unfit: bool = False) -> None:
+        """What was received cannot be kept; `unfit` when that is no matter of room: it is no whole bundle."""
 
     def resumes(self, neighbour: str) -> bool:
         """Whether the neighbour keeps the beginning of a broken transfer, so that `send_rest` can go on there."""

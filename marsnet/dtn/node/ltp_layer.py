@@ -102,10 +102,10 @@ class LtpLayer(Layer):
         if isinstance(receipt, SessionId):
             self.engine.confirm(receipt, now)
 
-    def refuse(self, receipt: Hashable, now: float) -> None:
-        """Cancel the import."""
+    def refuse(self, receipt: Hashable, now: float, *, unfit: bool = False) -> None:
+        """Cancel the import, with the reason of RFC 5326 section 3.2.4."""
         if isinstance(receipt, SessionId):
-            self.engine.refuse(receipt, now)
+            self.engine.refuse(receipt, now, CancelReason.USER if unfit else CancelReason.SYSTEM)
 
     def confirms(self, service_class: ServiceClass) -> bool:
         """All but green classes."""
@@ -202,6 +202,20 @@ class LtpLayer(Layer):
             ):
                 text = "Segments that fit no session."
                 yield name, Figure("ltp_unfit_segments", text, "counter", {"reason": kind_name}, count)
+            for kind_name, count in (
+                ("checkpoint", counters.checkpoint_expiries),
+                ("report", counters.report_expiries),
+                ("cancel", counters.cancel_expiries),
+                ("stall", counters.stalls),
+            ):
+                text = "Answers that were overdue."
+                yield name, Figure("ltp_expired_timers", text, "counter", {"type": kind_name}, count)
+            for what, text, count in (
+                ("duplicate_bytes", "Octets of block data that came again.", counters.duplicate_bytes),
+                ("refused_imports", "Blocks not begun for lack of room or service.", counters.refused_imports),
+                ("unsent_answers", "Answers not sent, as too many waited for the link.", counters.dropped_answers),
+            ):
+                yield name, Figure(f"ltp_{what}", text, "counter", {}, count)
             exports, imports = self.engine.open_sessions(number)
             for way, count in (("export", exports), ("import", imports)):
                 yield name, Figure("ltp_sessions", "Open LTP sessions.", "gauge", {"direction": way}, count)

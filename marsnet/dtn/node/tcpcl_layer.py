@@ -165,10 +165,11 @@ class TcpclLayer(ConnectingLayer[_Peer]):
         if isinstance(receipt, _Receipt):
             receipt.session.confirm(receipt.transfer)
 
-    def refuse(self, receipt: Hashable, now: float) -> None:
-        """Refuse the bundle for lack of room."""
+    def refuse(self, receipt: Hashable, now: float, *, unfit: bool = False) -> None:
+        """Refuse the bundle, with the reason of RFC 9174 section 5.2.4."""
         if isinstance(receipt, _Receipt):
-            receipt.session.refuse(receipt.transfer, RefuseReason.NO_RESOURCES)
+            reason = RefuseReason.NOT_ACCEPTABLE if unfit else RefuseReason.NO_RESOURCES
+            receipt.session.refuse(receipt.transfer, reason)
 
     def demand_whole(self, receipt: Hashable, now: float) -> None:
         """Refuse it as RFC 9174 section 5.2.4 has it for what must be retransmitted in its entirety."""

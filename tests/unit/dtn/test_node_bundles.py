@@ -19,6 +19,7 @@ from marsnet.dtn.bpv7 import (
     decode,
     encode,
 )
+from marsnet.dtn.ltp import CancelReason, ExportCancelled, ExportCompleted
 from marsnet.dtn.node.config import NodeConfig
 from marsnet.dtn.node.daemon import NodeDaemon
 from marsnet.dtn.node.ledger import Step
@@ -318,3 +319,30 @@ def test_a_node_whose_store_fails_while_it_runs_ends_and_says_why(tmp_path: Path
 
     with pytest.raises(CorruptionError, match="malformed page"):
         asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("service", "block", "reason"),
+    [(2, b"\x01\x9f\x01", CancelReason.USER), (2, b"\x05" + bytes(9), CancelReason.USER), (3, b"file", 1)],
+    ids=["cut off inside of a bundle", "an aggregate of another service", "a service that is not here"],
+)
+def test_a_block_that_holds_no_bundles_is_cancelled_and_not_acknowledged(
+    service: int, block: bytes, reason: int
+) -> None:
+    world = line()
+    engine = world.agents["rover"].ltp.engine
+    engine.send(2, block, world.now, service=service, tag="foreign")
+    told: list[object] = []
+    take = engine.take_events
+    engine.take_events = lambda: told.extend(events := take()) or events  # type: ignore[method-assign,func-returns-value]
+    world.run(60.0)
+    assert not [event for event in told if isinstance(event, ExportCompleted)]
+    assert [(event.reason, event.by_peer) for event in told if isinstance(event, ExportCancelled)] == [(reason, True)]
+    figures = world.agents["relay"].metrics.exposition().decode()
+    counted = 'cl_drops_total{layer="ltp",neighbour="",node="relay",reason="malformed block"}'
+    if service != 2:
+        counted = 'ltp_refused_imports_total{layer="ltp",neighbour="rover",node="relay"}'
+    assert f"marsnet_{counted} 1.0" in figures
+    world.send("rover", "ipn:3.9", b"after it", lifetime=1000.0)
+    world.run(200.0)
+    assert payloads(world) == [("earth", b"after it")]

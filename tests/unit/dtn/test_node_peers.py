@@ -77,3 +77,17 @@ def test_forwarding_is_reported_with_the_code_of_the_layer(tmp_path: Path, layer
         status, said = nodes["alpha"].ask("GET", f"/v1/reports?bundle={name}&wait=20")
         assert status == 200
         assert [(report["assertion"], report["reason"]) for report in said["reports"]] == [("forwarded", code)]
+
+
+def test_a_bundle_that_is_none_is_refused_as_not_acceptable(tmp_path: Path) -> None:
+    """RFC 9174 section 5.2.4: the peer need not wait for room here, and offer it again."""
+    alpha = line(tmp_path, "tcpcl")["alpha"]
+    _, port = alpha.config["listen"]["tcpcl"]
+    octets = bundle(1)[:-1] + b"\0"
+    with started({"alpha": alpha}), session(port) as peer:
+        peer.sendall(encode_segment_head(3, 0, len(octets)) + octets)
+        assert read(peer, 10) == struct.pack("!BBQ", 3, 4, 0)
+        until(alpha, "marsnet_malformed_bundles_total", 1)
+        good = bundle(2)
+        peer.sendall(encode_segment_head(3, 1, len(good)) + good)
+        assert read(peer, 18) == struct.pack("!BBQQ", 2, 3, 1, len(good))
