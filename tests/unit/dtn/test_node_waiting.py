@@ -97,7 +97,7 @@ def test_news_of_a_neighbour_are_worked_off_in_portions_the_most_urgent_first(mo
     agent, times = made.agents["here"], decisions(made)
     agent.forwarder.failed("relay", made.now, retries=False)
     times.clear()
-    agent.forwarder.heard("relay", made.now)
+    agent.receive("relay", b"", made.now)
     assert len(times) == 4
     urgent = {held.priority for held in agent.forwarder.held.values() if held.legs[0].neighbour == "relay"}
     assert urgent == {ServiceClass.EXPEDITED}
