@@ -8,8 +8,7 @@ from __future__ import annotations
 import ctypes as c
 import weakref
 from abc import ABC, abstractmethod
-from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,6 +20,7 @@ from marsnet.links.segment import ALWAYS, NEVER, UP, RawSegment, Segment
 
 _BY_NUMBER: tuple[Reason | None, ...] = (None, *Reason)
 _BATCH = 256
+_OCTETS = tuple(bytes((number,)) for number in range(256))
 LIGHT = 299_792_458.0
 """Metres per second."""
 
@@ -283,55 +283,40 @@ class Pipeline(PhysicsPipeline):
         self._records = (CRecord * _BATCH)()
         self._trains: dict[int, _Train] = {}
         self._next_train = 0
+        self._classes = len(config.classes)
+        self._length, self._count = (c.c_uint32 * 1)(), (c.c_uint32 * 1)()
         self._runs = (c.c_uint64 * (2 * _BATCH))()
 
     def next_deadline(self) -> int | None:
         due: int = self._core.pipe_next(self._pipe)
         return None if due == NEVER else due
 
-    def push_trains(
-        self,
-        lengths: Sequence[int],
-        counts: Sequence[int],
-        classes: bytes,
-        quiet: bytes,
-        now_ns: int,
-        handles: Sequence[Any],
-    ) -> None:
-        """Trains of frames arrive at the transmit queues, one after another. In place of `push`.
+    def push_train(self, length: int, count: int, cls: int, now_ns: int, handle: Any, *, quiet: bool) -> None:
+        """A train of frames arrives at the transmit queues, one after another. In place of `push`.
 
         Args:
-            lengths: bytes of each frame, by train.
-            counts: frames of each train, 1 or more.
-            classes: class index of each train.
-            quiet: 1 for each train that the receiver need not see before one that is not quiet.
+            length: bytes of each frame.
+            count: how many frames, 1 or more.
+            cls: class index.
             now_ns: line time.
-            handles: what `take` returns for each train.
+            handle: what `take` returns for them.
+            quiet: whether the receiver need not see them before what is not quiet.
 
         Raises:
-            InputError: when a length or a class is out of range.
+            InputError: when the length or the class is out of range.
         """
-        if not 0 < min(lengths) <= max(lengths) < 2**31 or max(classes) >= len(self.config.classes):
-            raise InputError(
-                f"frames of {min(lengths)} to {max(lengths)} bytes in class {max(classes)} or less",
-                remedy="push configured classes and lengths",
-            )
-        self._now = max(self._now, now_ns)
-        self._feed.refill(self._now)
-        first = self._next_train
-        self._next_train += len(lengths)
-        for train, handle, count in zip(range(first, self._next_train), handles, counts, strict=True):
-            self._trains[train] = _Train(handle, count)
-        sizes, numbers = array("I", lengths), array("I", counts)
+        if not 0 < length < 2**31 or not 0 <= cls < self._classes:
+            raise InputError(f"frames of {length} bytes in class {cls}", remedy="push a configured class and a length")
+        if now_ns > self._now:
+            self._now = now_ns
+        if self._feed.refill_ns is not None:
+            self._feed.refill(self._now)
+        train = self._next_train
+        self._next_train = train + 1
+        self._trains[train] = _Train(handle, count)
+        self._length[0], self._count[0] = length, count
         self._core.pipe_push_trains(
-            self._pipe,
-            len(sizes),
-            sizes.buffer_info()[0],
-            numbers.buffer_info()[0],
-            classes,
-            quiet,
-            now_ns,
-            first,
+            self._pipe, 1, self._length, self._count, _OCTETS[cls], _OCTETS[quiet], now_ns, train
         )
 
     def take(self, now_ns: int) -> list[tuple[Any, int, int]]:
@@ -340,19 +325,25 @@ class Pipeline(PhysicsPipeline):
         Returns:
             The handle of each train, the first of its frames that has come, and how many with that.
         """
-        self._now = max(self._now, now_ns)
-        self._feed.refill(self._now)
+        if now_ns > self._now:
+            self._now = now_ns
+        if self._feed.refill_ns is not None:
+            self._feed.refill(self._now)
         arrived: list[tuple[Any, int, int]] = []
         trains = self._trains
         count = _BATCH
         while count == _BATCH:
             count = self._core.pipe_take(self._pipe, now_ns, self._runs, _BATCH)
+            if not count:
+                break
             runs = self._runs[: 2 * count]
-            for first, ended in zip(runs[::2], runs[1::2], strict=True):
-                train, frames = trains[first >> 32], ended >> 1
+            for place in range(0, 2 * count, 2):
+                first, ended = runs[place], runs[place + 1]
+                number, frames = first >> 32, ended >> 1
+                train = trains[number]
                 train.left -= frames
                 if not train.left:
-                    del trains[first >> 32]
+                    del trains[number]
                 if ended & 1:
                     arrived.append((train.handle, first & 0xFFFFFFFF, frames))
         return arrived

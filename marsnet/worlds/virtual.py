@@ -55,15 +55,15 @@ class _Direction:
         self._loop, self._deliver = loop, deliver
         self._at: float | None = None
 
-    def push(self, datagrams: list[bytes | Train], classes: list[ServiceClass]) -> None:
-        self.pipeline.push_trains(
-            [len(datagram) + ETHERNET_UDP_OVERHEAD for datagram in datagrams],
-            [datagram.count if isinstance(datagram, Train) else 1 for datagram in datagrams],
-            bytes(classes),
-            bytes([isinstance(datagram, Train) and datagram.kind == _RED_DATA for datagram in datagrams]),
-            self._now,
-            datagrams,
-        )
+    def push(self, datagrams: list[tuple[bytes | Train, ServiceClass]]) -> None:
+        """Datagrams leave, one after another."""
+        now, push = self._now, self.pipeline.push_train
+        for datagram, service_class in datagrams:
+            if isinstance(datagram, Train):
+                length = datagram.size + ETHERNET_UDP_OVERHEAD
+                push(length, datagram.count, service_class, now, datagram, quiet=datagram.kind == _RED_DATA)
+            else:
+                push(len(datagram) + ETHERNET_UDP_OVERHEAD, 1, service_class, now, datagram, quiet=False)
         self._reschedule()
 
     def reload(self, channel: Channel) -> None:
@@ -85,12 +85,13 @@ class _Direction:
         return round(self._loop.time() * _NS)
 
     def _reschedule(self) -> None:
-        alarm, deadline = self.pipeline.alarm(), self.pipeline.next_deadline()
+        deadline = self.pipeline.next_deadline()
         if deadline is None:
             return
         at = deadline / _NS + _PATIENCE
-        if alarm is not None:
-            at = min(at, alarm / _NS)
+        alarm = self.pipeline.alarm()
+        if alarm is not None and alarm / _NS < at:
+            at = alarm / _NS
         if self._at is not None and self._at <= at:
             return
         self._at = at
@@ -130,7 +131,7 @@ class _Site:
         self.out: dict[str, _Direction] = {}
         self.inbound: list[_Direction] = []
         self.runner: NodeRunner | None = None
-        self._leaving: dict[str, tuple[list[bytes | Train], list[ServiceClass]]] = {}
+        self._leaving: dict[str, list[tuple[bytes | Train, ServiceClass]]] = {}
 
     def start(self) -> None:
         """Start the node on what its store holds. What came before it was up is gone."""
@@ -151,6 +152,7 @@ class _Site:
             trains=True,
         )
         self.runner = NodeRunner(agent, self, self._loop)
+        self.runner.listeners.append(self._leave)
         self.runner.start()
 
     def crash(self) -> None:
@@ -162,27 +164,28 @@ class _Site:
 
     def send(self, neighbour: str, datagram: bytes | Train, service_class: ServiceClass) -> None:
         """A transport for the runner. What leaves at one instant is pushed in one go."""
-        if not self._leaving:
-            self._loop.call_soon(self._leave)
-        datagrams, classes = self._leaving.setdefault(neighbour, ([], []))
-        datagrams.append(datagram)
-        classes.append(service_class)
+        leaving = self._leaving.get(neighbour)
+        if leaving is None:
+            leaving = self._leaving[neighbour] = []
+        leaving.append((datagram, service_class))
 
     def _leave(self) -> None:
-        leaving, self._leaving = self._leaving, {}
-        for neighbour, (datagrams, classes) in leaving.items():
-            self.out[neighbour].push(datagrams, classes)
+        if self._leaving:
+            leaving, self._leaving = self._leaving, {}
+            for neighbour, datagrams in leaving.items():
+                self.out[neighbour].push(datagrams)
 
     def arrive(self, neighbour: str, datagrams: list[_Arrival]) -> None:
         """Datagrams came over a link; a node that is down does not hear them."""
         if self.runner is None:
             return
+        runner = self.runner
         for datagram, first, count in datagrams:
             if isinstance(datagram, Train):
-                self.runner.receive_train(neighbour, datagram, first, count)
+                runner.receive_train(neighbour, datagram, first, count)
             else:
-                self.runner.receive(neighbour, datagram)
-        self.runner.heed()
+                runner.receive(neighbour, datagram)
+        runner.heed()
 
     def _hear(self) -> None:
         for direction in self.inbound:

@@ -242,27 +242,25 @@ class ExportSession:
         start, end = burst.ranges[-1]
         if burst.depth == 0:
             end = min(end, self._next_checkpoint)
-        length = self._run_length(room, start)
+        width = sdnv_size(start)
+        length = room - self.head_size - width - sdnv_size(room)
         if length < 1:
             return 0, 0
         # The offsets of all of them take as many octets.
-        alike = ((1 << 7 * sdnv_size(start)) - start + length - 1) // length
-        return min(alike, (end - start - 1) // length), datagram_size(self.head_size, start, length)
+        alike = ((1 << 7 * width) - start + length - 1) // length
+        return min(alike, (end - start - 1) // length), self.head_size + width + sdnv_size(length) + length
 
     def take_run(self, room: int, count: int) -> Train:
         """So many of the segments that `run` tells of."""
         burst = self._work[0]
         start, end = burst.ranges[-1]
-        length = self._run_length(room, start)
+        length = room - self.head_size - sdnv_size(start) - sdnv_size(room)
         octets = count * length
         if burst.depth:
             self.link.counters.retransmitted_bytes += octets
         self._queued_bytes -= octets
         burst.ranges[-1] = (start + octets, end)
         return self._train(start, length, count, RED, None)
-
-    def _run_length(self, room: int, start: int) -> int:
-        return room - self.head_size - sdnv_size(start) - sdnv_size(room)
 
     def next_segment(self, room: int, now: float) -> tuple[bytes | Train, Pending | None] | None:
         """The next segment of at most `room` octets, and the checkpoint that it is; None when none fits."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Protocol
 
@@ -78,6 +79,11 @@ class Sender(Protocol):
 
     def take_run(self, room: int, count: int) -> Train:
         """So many of these."""
+
+
+def _level(priority: int, top: int) -> int:
+    """The level of the line below for a priority."""
+    return top if priority > top else max(priority, 0)
 
 
 class Link:
@@ -197,7 +203,7 @@ class Link:
     def pump(self, now: float) -> None:
         """Hand out what the contact's rate allows by `now`: control segments first, then data by priority."""
         model, config = self.model, self.config
-        if self.idle:
+        if not self._control and not self._levels:
             self.wake = None
             return
         rate = model.rate(now)
@@ -215,13 +221,15 @@ class Link:
         if self._ahead:
             self._ahead = [pending for pending in self._ahead if pending.sent_at > now and not pending.done]
             self._ahead_least = min((pending.priority for pending in self._ahead), default=LEVELS)
+        control_level, control, order = _level(config.control_priority, top), self._control, self._order
         while True:
-            head = config.control_priority if self._control or not self._order else self._order[0]
-            free = max(line[max(0, min(head, top))], floor)
+            free = line[control_level if control or not order else _level(order[0], top)]
+            if free < floor:
+                free = floor
             if free > limit:
                 self.wake = free - ahead / 2
                 return
-            if config.trains and self._send_train(now, free, limit, closes, per_octet):
+            if config.trains and order and not control and self._send_train(now, free, limit, closes, per_octet):
                 continue
             room = mtu
             if closes is not None and per_octet:
@@ -233,9 +241,10 @@ class Link:
             octets, priority, pending = chosen
             size = len(octets)
             duration = (size + overhead) * per_octet
-            level = max(0, min(priority, top))
+            level = _level(priority, top)
             for lower in range(level + 1):
-                line[lower] = max(line[lower], floor) + duration
+                ends = line[lower]
+                line[lower] = (ends if ends > floor else floor) + duration
             if level > self._ahead_least:
                 self._overtake(level, duration, now)
             counters.sent_segments[octets[0] if isinstance(octets, bytes) else octets.kind] += 1
@@ -254,23 +263,22 @@ class Link:
 
     def _send_train(self, now: float, free: float, limit: float, closes: float | None, per_octet: float) -> bool:
         """Hand out together what would leave one by one: segments of one size, until the line is full."""
-        if self._control or not self._order:
-            return False
         config, mtu, priority = self.config, self.model.mtu, self._order[0]
-        level = max(0, min(priority, LEVELS - 1 if config.pacing_ahead else 0))
+        level = _level(priority, LEVELS - 1 if config.pacing_ahead else 0)
         session = self._levels[priority][0]
         if level > self._ahead_least or not session.has_work():
             return False
         most, size = session.run(mtu)
-        if len(self._order) > 1 and config.starvation_bound:
-            most = min(most, config.starvation_bound - self._passed_over)
         if most < 2:
             return False
+        if len(self._order) > 1 and config.starvation_bound:
+            most = min(most, config.starvation_bound - self._passed_over)
         octets = size + config.datagram_overhead
         duration, count = octets * per_octet, 0
         room = mtu + config.datagram_overhead
+        until = math.inf if closes is None or not per_octet else closes
         while count < most and free <= limit:
-            if closes is not None and per_octet and int((closes - (free if free > now else now)) / per_octet) < room:
+            if until != math.inf and int((until - (free if free > now else now)) / per_octet) < room:
                 break
             count += 1
             free += duration
@@ -279,7 +287,9 @@ class Link:
         line, floor = self._free, now - config.pacing_burst
         for lower in range(level + 1):
             # One by one, so that times are the same to the bit as without trains.
-            ends = max(line[lower], floor)
+            ends = line[lower]
+            if ends < floor:
+                ends = floor
             for _ in range(count):
                 ends += duration
             line[lower] = ends
@@ -290,8 +300,8 @@ class Link:
         return True
 
     def _begin(self, now: float) -> None:
-        if self.idle:
-            self._free = [max(free, now) for free in self._free]
+        if not self._control and not self._levels:
+            self._free = [free if free > now else now for free in self._free]
         if self.wake is None or self.wake > now:
             self.wake = now
 

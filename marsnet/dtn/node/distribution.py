@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 _STEP = math.log(1.02)
 _LEAST = 1e-6
 """Seconds: what is shorter is not told apart."""
+_SHORTEST = math.ceil(math.log(_LEAST) / _STEP)
 
 
 class Buckets:
@@ -53,7 +54,7 @@ class Quantiles:
         """Count a duration."""
         self.count += 1
         self.largest = max(self.largest, seconds)
-        self._bins[math.ceil(math.log(max(seconds, _LEAST)) / _STEP)] += 1
+        self._bins[_SHORTEST if seconds <= _LEAST else math.ceil(math.log(seconds) / _STEP)] += 1
 
     def at_most(self, share: float) -> float:
         """Seconds that at least this share of the durations do not exceed; 0 without any."""

@@ -85,8 +85,8 @@ def test_whoever_wakes_at_the_alarm_sees_each_loud_frame_when_it_arrives(
             if quietly == LOUD:
                 loud.update(range(serial, serial + count))
             serial += count
-        lengths, classes, quiet, counts = zip(*frames, strict=True)
-        train.push_trains(lengths, counts, bytes(classes), bytes(quiet), now, firsts)
+        for (length, cls, quietly, count), first in zip(frames, firsts, strict=True):
+            train.push_train(length, count, cls, now, first, quiet=quietly == QUIET)
     end = now + 60 * S
     run_to(end)
     seen.extend((end, frame) for frame in frames_of(train.take(end)))
@@ -99,7 +99,8 @@ def test_whoever_wakes_at_the_alarm_sees_each_loud_frame_when_it_arrives(
 def test_an_outage_that_cuts_a_frame_brings_the_next_one_forward() -> None:
     pipe = Pipeline(DirectionConfig())
     pipe.load([Segment(0, 0, rate_bps=MBIT), Segment(20_000, 0, up=False), Segment(30_000, 0, rate_bps=MBIT)])
-    pipe.push_trains([30, 1], [1, 1], bytes(2), bytes([QUIET, LOUD]), 0, "ab")
+    pipe.push_train(30, 1, 0, 0, "a", quiet=True)
+    pipe.push_train(1, 1, 0, 0, "b", quiet=False)
     seen = []
     while (alarm := pipe.alarm()) is not None:
         seen += [(alarm, handle) for handle, _, _ in pipe.take(alarm)]
@@ -110,7 +111,8 @@ def test_a_frame_that_may_be_lost_does_not_hide_one_that_overtakes_it() -> None:
     # The second frame leaves over a shorter way and is there before the first one, which is lost, would have been.
     pipe = Pipeline(DirectionConfig())
     pipe.load([Segment(0, 50_000, rate_bps=MBIT, loss=1.0), Segment(20_000, 0, rate_bps=MBIT)])
-    pipe.push_trains([30, 1], [1, 1], bytes(2), bytes([LOUD, LOUD]), 0, "ab")
+    pipe.push_train(30, 1, 0, 0, "a", quiet=False)
+    pipe.push_train(1, 1, 0, 0, "b", quiet=False)
     seen = []
     while (alarm := pipe.alarm()) is not None:
         seen += [(alarm, handle) for handle, _, _ in pipe.take(alarm)]
@@ -120,9 +122,10 @@ def test_a_frame_that_may_be_lost_does_not_hide_one_that_overtakes_it() -> None:
 def test_no_alarm_for_frames_that_are_quiet() -> None:
     pipe = Pipeline(DirectionConfig())
     pipe.load([Segment(0, 100_000, rate_bps=MBIT)])
-    pipe.push_trains([1000, 1000], [2, 1], bytes(2), bytes([QUIET] * 2), 0, "ab")
+    pipe.push_train(1000, 2, 0, 0, "a", quiet=True)
+    pipe.push_train(1000, 1, 0, 0, "b", quiet=True)
     assert pipe.alarm() is None
-    pipe.push_trains([10], [1], bytes(1), bytes([LOUD]), 0, "c")
+    pipe.push_train(10, 1, 0, 0, "c", quiet=False)
     assert pipe.alarm() == 3_110_000
     assert pipe.take(3_109_999) == [("a", 0, 2), ("b", 0, 1)]
     assert pipe.take(3_110_000) == [("c", 0, 1)]
@@ -133,4 +136,4 @@ def test_no_alarm_for_frames_that_are_quiet() -> None:
 def test_what_cannot_be_pushed_is_refused(length: int, cls: int) -> None:
     pipe = Pipeline(DirectionConfig())
     with pytest.raises(InputError):
-        pipe.push_trains([100, length], [1, 1], bytes([0, cls]), bytes(2), 0, "ab")
+        pipe.push_train(length, 1, cls, 0, "a", quiet=False)
