@@ -307,8 +307,7 @@ class Pipeline(PhysicsPipeline):
         """
         if not 0 < length < 2**31 or not 0 <= cls < self._classes:
             raise InputError(f"frames of {length} bytes in class {cls}", remedy="push a configured class and a length")
-        if now_ns > self._now:
-            self._now = now_ns
+        self._now = max(self._now, now_ns)
         if self._feed.refill_ns is not None:
             self._feed.refill(self._now)
         train = self._next_train
@@ -325,8 +324,7 @@ class Pipeline(PhysicsPipeline):
         Returns:
             The handle of each train, the first of its frames that has come, and how many with that.
         """
-        if now_ns > self._now:
-            self._now = now_ns
+        self._now = max(self._now, now_ns)
         if self._feed.refill_ns is not None:
             self._feed.refill(self._now)
         arrived: list[tuple[Any, int, int]] = []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
@@ -22,8 +24,16 @@ class _Constructor(RoundTripConstructor):
 _Constructor.add_constructor("tag:yaml.org,2002:timestamp", RoundTripConstructor.construct_yaml_str)
 
 
+@lru_cache(8)
+def _parsed(text: str) -> Any:
+    """What a text says: a command asks several times for the same file, and its parser is slow."""
+    yaml = YAML(typ="rt")
+    yaml.Constructor = _Constructor
+    return yaml.load(text)
+
+
 def read_yaml(path: str | Path) -> CommentedMap:
-    """The mapping that a YAML 1.2 file holds, with line numbers attached.
+    """The mapping that a YAML 1.2 file holds, with line numbers attached. It is not to be changed.
 
     Raises:
         InputError: file missing or not text, malformed YAML, duplicate key, or top level not a mapping.
@@ -34,10 +44,8 @@ def read_yaml(path: str | Path) -> CommentedMap:
         raise InputError(f"there is no file {str(path)!r}", remedy="check the path") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {str(path)!r}: {error}", remedy="give a readable UTF-8 text file") from None
-    yaml = YAML(typ="rt")
-    yaml.Constructor = _Constructor
     try:
-        document = yaml.load(text)
+        document = _parsed(text)
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         if isinstance(error, DuplicateKeyError):

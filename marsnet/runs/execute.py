@@ -27,10 +27,8 @@ from marsnet.runs.report import write_report
 from marsnet.runs.verdict import conclusion, verdict, write_verdict
 from marsnet.units import format_duration
 from marsnet.worlds.foreign import refuse_images
-from marsnet.worlds.machine import detect
 from marsnet.worlds.spec import DatapathKind, EmulatedOptions, LinkKind, Outcome, Progress, RunSpec, mission_time
 from marsnet.worlds.virtual import run_virtual
-from marsnet.worlds.warp.world import CONTENT, Replay, look_in, run_warp
 
 World = Literal["emulated", "virtual", "warp"]
 _PACKAGES = ("numpy", "skyfield", "pyerfa", "cbor2", "cryptography")
@@ -178,6 +176,9 @@ def choose_world(wanted: World | None) -> World:
     """
     if wanted in {"virtual", "warp"}:
         return wanted
+    # What other worlds are made with need not be installed for the virtual one, and takes long to import.
+    from marsnet.worlds.machine import detect  # noqa: PLC0415
+
     try:
         detect().require_emulation()
     except EnvironmentLacksError:
@@ -259,6 +260,8 @@ def look_at(folder: Path, at: str, *, anyway: bool = False, progress: Progress |
     Raises:
         MarsnetError: it is no run of the warp world, the moment is outside of it, or what ran is not there any more.
     """
+    from marsnet.worlds.warp.world import CONTENT, Replay, look_in  # noqa: PLC0415
+
     try:
         asked = Request(**json.loads((folder / REQUEST).read_text(encoding="utf-8")))
         content = (folder / CONTENT).read_text(encoding="ascii").strip()
@@ -298,9 +301,10 @@ def perform(
         if world == "virtual":
             outcome = run_virtual(spec, progress)
         elif world == "warp":
+            from marsnet.worlds.warp.world import run_warp  # noqa: PLC0415
+
             outcome = run_warp(spec, progress, options)
         else:
-            # Mininet need not be installed for the virtual world.
             from marsnet.worlds.emulated import run_emulated  # noqa: PLC0415
 
             outcome = run_emulated(spec, options or EmulatedOptions(), progress)

@@ -17,7 +17,6 @@ from marsnet.plan.files import read_plan
 from marsnet.plan.types import ContactPlan
 from marsnet.sky.planner import plan_contacts
 from marsnet.units import format_duration
-from marsnet.worlds.calibrate import check_holds, keeps_up
 from marsnet.worlds.foreign import refuse_foreign
 from marsnet.worlds.incidents import incidents, plan_name, without, wrong
 from marsnet.worlds.spec import Incident, RunSpec, check_rate, mission_time
@@ -72,11 +71,23 @@ def prepare(
         check_rate(wanted)
     if plan is None:
         plan = contact_plan(scenario, topology, path, progress)
+    if emulated:
+        wanted = _kept(wanted, scenario, topology, plan, force_rate=force_rate)
+    return spec_of(scenario, topology, plan, scenario.seed if seed is None else seed, wanted or 1.0, folder)
+
+
+def _kept(
+    wanted: float | None, scenario: Scenario, topology: Topology, plan: ContactPlan, *, force_rate: bool
+) -> float:
+    """The rate of a run in host time, which this machine keeps up with."""
+    # It takes a database and other things that the virtual world has no use for.
+    from marsnet.worlds.calibrate import check_holds, keeps_up  # noqa: PLC0415
+
     if wanted is None:
-        wanted = keeps_up(scenario, topology, plan) if emulated else 1.0
-    elif emulated and not force_rate and scenario.traffic:
+        return keeps_up(scenario, topology, plan)
+    if not force_rate and scenario.traffic:
         check_holds(wanted, scenario, topology, plan)
-    return spec_of(scenario, topology, plan, scenario.seed if seed is None else seed, wanted, folder)
+    return wanted
 
 
 def spec_of(scenario: Scenario, topology: Topology, plan: ContactPlan, seed: int, rate: float, folder: Path) -> RunSpec:

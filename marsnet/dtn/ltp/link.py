@@ -224,8 +224,7 @@ class Link:
         control_level, control, order = _level(config.control_priority, top), self._control, self._order
         while True:
             free = line[control_level if control or not order else _level(order[0], top)]
-            if free < floor:
-                free = floor
+            free = max(free, floor)
             if free > limit:
                 self.wake = free - ahead / 2
                 return
@@ -288,8 +287,7 @@ class Link:
         for lower in range(level + 1):
             # One by one, so that times are the same to the bit as without trains.
             ends = line[lower]
-            if ends < floor:
-                ends = floor
+            ends = max(ends, floor)
             for _ in range(count):
                 ends += duration
             line[lower] = ends

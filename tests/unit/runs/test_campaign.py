@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from marsnet.errors import EnvironmentLacksError, InputError
-from marsnet.runs import execute
 from marsnet.runs.campaign import Axis, Results, parse_axes, plan_for, points, run_point
 from marsnet.runs.campaign_results import rows, write_comparison_page, write_parquet
 from marsnet.worlds.spec import Outcome, RunSpec
 from marsnet.worlds.virtual import run_virtual
+from marsnet.worlds.warp import world as warp_world
 
 ROOT = Path(__file__).parents[3]
 TINY = f"""
@@ -89,7 +89,7 @@ def test_runs_of_the_warp_world_have_names_and_folders_of_their_own(
         assert (spec.folder / "plan.json").exists()
         return replace(run_virtual(spec), world="warp")
 
-    monkeypatch.setattr(execute, "run_warp", run_warp)
+    monkeypatch.setattr(warp_world, "run_warp", run_warp)
     (virtual,) = points(tiny, parse_axes(["seed=3"]))
     (warp,) = points(tiny, parse_axes(["seed=3"]), "warp")
     assert virtual.key != warp.key

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from marsnet.errors import InputError
-from marsnet.runs import execute
 from marsnet.runs.execute import REQUEST, look_at
 from marsnet.worlds.warp import recipe, shell, world
 from marsnet.worlds.warp.machine import Kept
@@ -99,7 +98,7 @@ def a_run(folder: Path, **changes: object) -> Path:
 
 def test_a_run_is_made_again_with_what_it_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[Any] = []
-    monkeypatch.setattr(execute, "look_in", lambda spec, *rest: looked.append((spec, *rest)))
+    monkeypatch.setattr(world, "look_in", lambda spec, *rest: looked.append((spec, *rest)))
     look_at(a_run(tmp_path, datapath="user"), "8 min")
     look_at(tmp_path, "2027-02-19T12:01:00Z", anyway=True)
     (spec, replay, _, options), (_, other, _, _) = looked
