@@ -1,4 +1,4 @@
-"""A million stored bundles: how long a node takes to open its store, to take them up, to route and to expire them.
+"""A million stored bundles: how long a node takes to open its store, to start, to take them up and to expire them.
 
 `python benchmarks/store_million.py [COUNT] [FOLDER]`; the figures are seconds, microseconds a bundle, and MB of memory.
 """
@@ -74,26 +74,33 @@ def measure(folder: Path, count: int) -> dict[str, float]:
         neighbours={"earth": NeighbourConfig(address="127.0.0.1")},
     )
     agent = BundleAgent(config, plan(), store, FileLedger(folder / "ledger.jsonl"), NodeMetrics("relay"), 1.0)
-    taken = time.perf_counter()
-    agent.advance(2.0)
-    advanced = time.perf_counter()
-    held = memory()
-    assert store.usage.bundles == count
-    now, longest, steps = LIFETIME + 1, 0.0, 0
-    while store.usage.bundles:
+    started = time.perf_counter()
+    now, longest, steps = 2.0, 0.0, 0
+
+    def advance() -> None:
+        nonlocal longest, steps
         step = time.perf_counter()
         agent.advance(now)
         longest, steps = max(longest, time.perf_counter() - step), steps + 1
+
+    while (due := agent.next_deadline(now)) is not None and due <= now:
+        advance()
+    taken = time.perf_counter()
+    held = memory()
+    assert store.usage.bundles == len(agent.forwarder.held) == count
+    now = LIFETIME + 1
+    while store.usage.bundles:
+        advance()
     expired = time.perf_counter()
     assert agent.next_deadline(now) is None or agent.next_deadline(now) > now
     store.close()
     return {
         "open": opened - begin,
+        "start": started - begin,
         "take up": taken - opened,
         "take up, us a bundle": (taken - opened) / count * 1e6,
-        "one advance with all": advanced - taken,
-        "expire": expired - advanced,
-        "expire, us a bundle": (expired - advanced) / count * 1e6,
+        "expire": expired - taken,
+        "expire, us a bundle": (expired - taken) / count * 1e6,
         "longest advance": longest,
         "advances": steps,
         "memory": held,

@@ -7,8 +7,9 @@ joins them, makes bundles, delivers them and ends their lives.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from marsnet.clock import MissionClock
@@ -41,7 +42,7 @@ from marsnet.dtn.node.metrics import NodeMetrics
 from marsnet.dtn.node.queues import Held, Leg
 from marsnet.dtn.node.reasons import DropReason, security_reason
 from marsnet.dtn.node.receivers import Receivers
-from marsnet.dtn.node.recovery import recover
+from marsnet.dtn.node.recovery import AT_ONCE, THEN, Found, recover
 from marsnet.dtn.node.traffic import BacklogSource, Offered, Source, TrafficSource, file_part
 from marsnet.dtn.recipe import Recipe, Rope
 from marsnet.dtn.store import BundleState, StorageFullError, Store
@@ -119,7 +120,11 @@ class BundleAgent:
         self.keeper.mailboxes = self.local.applications
         self.receivers = Receivers(config.receivers, folder)
         self.flows: list[Source] = [self._source(flow, now) for flow in config.flows]
-        self._recover(now, frozenset(delivered))
+        self._stored: Iterator[Found | None] | None = recover(
+            # The node may have ended between the ledger and the commit that a reply belongs to.
+            self.keeper, lambda: self._last, frozenset(delivered), lambda bundle: self._answer(bundle, self._last)
+        )  # fmt: skip
+        self._take_up(AT_ONCE, now)
         self.forwarder.begin(now)
         metrics.watch(self)
 
@@ -156,6 +161,8 @@ class BundleAgent:
             # A backlog that may go on is not late.
             candidates += [max(at, now) for flow in self.flows if (at := flow.next_time) is not None]
             candidates += [layer.next_deadline(now) for layer in self.layers if layer is not self.ltp]
+            if self._stored is not None:
+                candidates.append(now)
             others = min([each for each in candidates if each is not None], default=math.inf)
             if not self.keeper.fragmenter.waits:
                 self._others = others
@@ -185,7 +192,9 @@ class BundleAgent:
         if now < self._last:
             self.clock_steps += 1
         self._last, self._others = now, None
-        if self.flows:
+        if self._stored is not None:
+            self._unless_full(partial(self._take_up, THEN), now)
+        elif self.flows:
             self._unless_full(self._generate, now)
         if (expiry := self.keeper.next_expiry) is not None and expiry <= now:
             self._unless_full(self.keeper.expire, now)
@@ -498,17 +507,25 @@ class BundleAgent:
     def _put(self, space: str, name: str, value: int) -> None:
         self.store.put(space, name, value.to_bytes(8, "big"))
 
-    def _recover(self, now: float, delivered: frozenset[str]) -> None:
-        # The node may have ended between the ledger and the commit that a reply belongs to.
-        found = recover(self.keeper, self.config.name, now, delivered, lambda bundle: self._answer(bundle, now))
-        for held, state, endpoint in found:
-            if state in (BundleState.DELIVERING, BundleState.AWAITING_DELIVERY):
-                self._deliver(held, now, doubtful=bool(self.store.record(held.key).handler))
-            else:
-                self._dispatch(held, now)
-            for source in self.flows:
-                if isinstance(source, BacklogSource) and endpoint == self._endpoint(source.flow):
-                    source.adopt(held.key)
+    def _take_up(self, most: int, now: float) -> None:
+        """Take up some more of what the store held when the node began."""
+        if self._stored is None:
+            return
+        taken = list(islice(self._stored, most))
+        if len(taken) < most:
+            self._stored = None
+        for found in filter(None, taken):
+            self._unless_full(partial(self._resume, found), now)
+
+    def _resume(self, found: Found, now: float) -> None:
+        held = found.held
+        for source in self.flows:
+            if isinstance(source, BacklogSource) and found.source == self._endpoint(source.flow):
+                source.adopt(held.key)
+        if found.state in (BundleState.DELIVERING, BundleState.AWAITING_DELIVERY):
+            self._deliver(held, now, doubtful=bool(self.store.record(held.key).handler))
+        else:
+            self._dispatch(held, now)
 
     def _endpoint(self, flow: FlowConfig) -> Eid:
         return Eid.ipn(self.config.number, flow.service)

@@ -26,7 +26,7 @@ from marsnet.dtn.node.endpoints import Endpoints
 from marsnet.dtn.node.forwarding import Forwarder
 from marsnet.dtn.node.fragmenting import Fragmenter
 from marsnet.dtn.node.groups import Audience, audience
-from marsnet.dtn.node.identity import delivery_key, key_of, name_of
+from marsnet.dtn.node.identity import delivery_key, key_of, name_from_key, name_of
 from marsnet.dtn.node.ledger import Record, Step
 from marsnet.dtn.node.lifetimes import Lifetimes
 from marsnet.dtn.node.queues import Held
@@ -229,7 +229,10 @@ class Keeper:
             if victim.expiry <= now:
                 reason = DropReason.LIFETIME
             self.evicted[victim.tenant, reason] += 1
-            self.discard(victim.key, reason, now)
+            if victim.key in self.forwarder.held:
+                self.discard(victim.key, reason, now)
+            else:
+                self.lose(victim, reason, now)
 
     def audience(self, bundle: Bundle) -> Audience:
         """For whom a bundle is."""
@@ -345,6 +348,18 @@ class Keeper:
         self.reporter.ask(held.subject, StatusAssertion.DELETED, report_code(reason))
         self._recent.take(key)
         self.store.delete(key)
+
+    def lose(self, record: BundleRecord, reason: str, now: float) -> None:
+        """The life of a stored bundle ends that this node has not taken up since it began, or cannot read any more."""
+        try:
+            name = name_from_key(record.id)
+        except BundleError:
+            name = f"{record.source}/{record.id.hex()}"
+        service_class = ServiceClass(record.service_class)
+        self.drops[reason, service_class] += 1
+        step = Step.EXPIRED if reason == DropReason.LIFETIME else Step.DROPPED
+        self.custody.note(Record(now, self._config.name, step, name, {"reason": str(reason)}), service_class)
+        self.custody.touch()
 
     def _give_up(self, held: Held, reason: Reason | None, now: float) -> bool:
         if self._config.unroutable == "hold" or held.legs or (held.refused and not held.too_large):
