@@ -175,6 +175,9 @@ class _Site:
             for neighbour, datagrams in leaving.items():
                 self.out[neighbour].push(datagrams)
 
+    def collect(self) -> None:
+        """What need not wake the node is handed over by `_Direction`."""
+
     def arrive(self, neighbour: str, datagrams: list[_Arrival]) -> None:
         """Datagrams came over a link; a node that is down does not hear them."""
         if self.runner is None:
@@ -184,7 +187,7 @@ class _Site:
             if isinstance(datagram, Train):
                 runner.receive_train(neighbour, datagram, first, count)
             else:
-                runner.receive(neighbour, datagram)
+                runner.receive(neighbour, (datagram,))
         runner.heed()
 
     def _hear(self) -> None:

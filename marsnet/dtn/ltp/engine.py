@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from marsnet.dtn.ltp.config import SERVICE_BUNDLES, LtpConfig, PeerModel
@@ -14,6 +15,7 @@ from marsnet.dtn.ltp.exporter import Exporter
 from marsnet.dtn.ltp.exports import Block
 from marsnet.dtn.ltp.importer import Importer
 from marsnet.dtn.ltp.link import Datagram, Link
+from marsnet.dtn.ltp.runs import Run, runs
 from marsnet.dtn.ltp.sdnv import MAX_VALUE, SegmentError
 from marsnet.dtn.ltp.segments import (
     CANCEL_ACK_TO_RECEIVER,
@@ -210,6 +212,14 @@ class LtpEngine:
                 return
             position = end
 
+    def receive_all(self, datagrams: Iterable[bytes], now: float, peer: int | None = None) -> None:
+        """Take datagrams in that came one after another, as `receive` does with each."""
+        for run in runs(datagrams):
+            if isinstance(run, Run):
+                self._receive_run(run.segment, run.count, run.octets, now, peer)
+            else:
+                self.receive(run, now, peer)
+
     def receive_train(self, train: Train, first: int, count: int, now: float, peer: int | None = None) -> None:
         """Take segments of a train in that have arrived one after another.
 
@@ -220,12 +230,7 @@ class LtpEngine:
             now: mission seconds.
             peer: the engine it came from, as in `receive`.
         """
-        segment = train.segment(first, count)
-        link = self._link_of(segment, peer, count)
-        if link is not None:
-            link.counters.received_segments[segment.kind] += count
-            link.counters.received_bytes += count * train.size
-            self._importer.on_red(segment, link, now, count)
+        self._receive_run(train.segment(first, count), count, count * train.size, now, peer)
 
     def advance(self, now: float) -> None:
         """Fire the timers that have ended and hand out the datagrams that may leave by now."""
@@ -260,6 +265,14 @@ class LtpEngine:
         """What has happened since the last call, in order."""
         taken, self._core.events = self._core.events, []
         return taken
+
+    def _receive_run(self, segment: DataSegment, count: int, octets: int, now: float, peer: int | None) -> None:
+        """Take in what was so many segments of red data."""
+        link = self._link_of(segment, peer, count)
+        if link is not None:
+            link.counters.received_segments[segment.kind] += count
+            link.counters.received_bytes += octets
+            self._importer.on_red(segment, link, now, count)
 
     def _link_of(self, segment: Segment, hint: int | None, segments: int = 1) -> Link | None:
         """The link that a segment belongs to; None, and counted, when it belongs to none."""

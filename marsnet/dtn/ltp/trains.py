@@ -1,8 +1,8 @@
-"""Red segments of one block, one after another, as one object: for a world in which octets need not travel.
+"""Red segments of one block, one after another, as one object.
 
-An engine whose configuration says `trains` hands red data out like this, and takes it in by `LtpEngine.receive_train`.
-What becomes of the data is what becomes of it in datagrams; the octets of a segment are made only when they are asked
-for, and a block is in memory once however many segments of it are on their way.
+An engine whose configuration says `trains` hands red data out like this. Where octets need not travel, another takes it
+in by `LtpEngine.receive_train`: the octets of a segment are made only when they are asked for, and a block is in memory
+once however many segments of it are on their way. Sockets send its `datagrams`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from marsnet.dtn.ltp.sdnv import sdnv_size
-from marsnet.dtn.ltp.segments import RED, DataSegment, SessionId, encode_segment
+from marsnet.dtn.ltp.sdnv import encode_sdnv, sdnv_size
+from marsnet.dtn.ltp.segments import RED, DataSegment, SessionId
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +59,17 @@ class Train:
 
     def datagrams(self) -> list[bytes]:
         """The segments as they travel elsewhere."""
-        return [encode_segment(self.segment(place, 1)) for place in range(self.count)]
+        head = bytes((self.kind,)) + encode_sdnv(self.session.origin) + encode_sdnv(self.session.number)
+        head += b"\0" + encode_sdnv(self.service)
+        tail = encode_sdnv(self.length)
+        if self.kind != RED:
+            tail += encode_sdnv(self.checkpoint) + encode_sdnv(self.report)
+        block, length = self.block, self.length
+        view = memoryview(block) if isinstance(block, bytes) else block
+        starts = range(self.start, self.start + self.count * length, length)
+        if isinstance(view, memoryview):
+            return [b"".join((head, encode_sdnv(at), tail, view[at : at + length])) for at in starts]
+        return [b"".join((head, encode_sdnv(at), tail, bytes(view[at : at + length]))) for at in starts]
 
 
 class Extent:

@@ -130,9 +130,13 @@ class BundleAgent:
 
     def receive(self, peer: str | None, datagram: bytes, now: float) -> None:
         """A datagram of LTP arrived; `peer` is the neighbour it came from, where that is known."""
+        self.receive_all(peer, (datagram,), now)
+
+    def receive_all(self, peer: str | None, datagrams: Iterable[bytes], now: float) -> None:
+        """Datagrams of LTP arrived one after another, as in `receive`."""
         if peer is not None and self.forwarder.heard(peer, now):
             self._others = None
-        self.ltp.receive(peer, datagram, now)
+        self.ltp.receive_all(peer, datagrams, now)
 
     def receive_train(self, peer: str, train: Train, first: int, count: int, now: float) -> None:
         """Segments of a train arrived from a neighbour; see `LtpEngine.receive_train`."""

@@ -175,6 +175,7 @@ class NodeDaemon:
             delivered,
             self._layers,
             self._state / "delivered",
+            trains=True,
         )
         self._runner = NodeRunner(agent, self._transport or Silence(), self._loop)
         if self._transport is not None:

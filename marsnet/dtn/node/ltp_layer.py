@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 
 from marsnet.dtn.bpv7 import ServiceClass
 from marsnet.dtn.ltp import (
@@ -71,9 +71,9 @@ class LtpLayer(Layer):
         for name, model in models.items():
             self.engine.add_peer(self._numbers[name], model)
 
-    def receive(self, peer: str | None, datagram: bytes | memoryview, now: float) -> None:
-        """A datagram arrived; `peer` is the neighbour it came from, where that is known."""
-        self.engine.receive(datagram, now, None if peer is None else self._numbers.get(peer))
+    def receive_all(self, peer: str | None, datagrams: Iterable[bytes], now: float) -> None:
+        """Datagrams arrived; `peer` is the neighbour they came from, where that is known."""
+        self.engine.receive_all(datagrams, now, None if peer is None else self._numbers.get(peer))
 
     def receive_train(self, peer: str, train: Train, first: int, count: int, now: float) -> None:
         """Segments of a train arrived from a neighbour."""

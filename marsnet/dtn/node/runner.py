@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from marsnet.dtn.bpv7 import ServiceClass
@@ -18,6 +18,9 @@ class Transport(Protocol):
 
     def send(self, neighbour: str, datagram: Any, service_class: ServiceClass) -> None:
         """Send octets, or a `Train` where the agent makes them. What cannot be sent is the transport's to count."""
+
+    def collect(self) -> None:
+        """Hand over what has come and was not worth waking the node for."""
 
 
 class NodeRunner:
@@ -50,9 +53,9 @@ class NodeRunner:
         if self._timer is not None:
             self._timer.cancel()
 
-    def receive(self, neighbour: str | None, datagram: bytes) -> None:
-        """Take a datagram in; call `heed` after a batch of them."""
-        self.agent.receive(neighbour, datagram, self._now())
+    def receive(self, neighbour: str | None, datagrams: Sequence[bytes]) -> None:
+        """Take datagrams of a neighbour in; call `heed` after a batch of them."""
+        self.agent.receive_all(neighbour, datagrams, self._now())
 
     def receive_train(self, neighbour: str, train: Train, first: int, count: int) -> None:
         """Take segments of a train in, as `receive`."""
@@ -108,4 +111,6 @@ class NodeRunner:
     def _due(self, when: float) -> None:
         self.agent.metrics.late(self._loop.time() - when)
         self._timer = None
+        # An answer that has come already is not overdue.
+        self._transport.collect()
         self.heed()

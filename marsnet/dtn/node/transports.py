@@ -17,8 +17,11 @@ from marsnet.errors import InputError
 class Silence:
     """In place of a transport, where nobody speaks LTP."""
 
-    def send(self, neighbour: str, datagram: bytes, service_class: object) -> None:
+    def send(self, neighbour: str, datagram: object, service_class: object) -> None:
         """Nobody listens."""
+
+    def collect(self) -> None:
+        """Nobody speaks."""
 
 
 def ltp_transport(config: NodeConfig, loop: asyncio.AbstractEventLoop) -> UdpTransport | None:
@@ -91,4 +94,5 @@ def _datagrams(layer: LayerName, config: NodeConfig, loop: asyncio.AbstractEvent
     listen = config.listening().get(layer)
     if listen is None:
         return None
-    return UdpTransport(listen, {name: n.destination for name, n in _reached_by(layer, config).items()}, loop)
+    addresses = {name: n.destination for name, n in _reached_by(layer, config).items()}
+    return UdpTransport(listen, addresses, loop, patient=layer == "ltp")

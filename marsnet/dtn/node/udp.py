@@ -6,17 +6,24 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import struct
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
+from itertools import groupby
+from operator import itemgetter
 
 from marsnet.dtn.bpv7 import ServiceClass
+from marsnet.dtn.ltp import Train
 from marsnet.dtn.node.config import Address
 from marsnet.dtn.node.layer import Figure
+from marsnet.dtn.node.steering import steer
 from marsnet.errors import EnvironmentLacksError
 
 _BATCH, _BATCH_OCTETS = 128, 2 << 20
 """Datagrams, and octets in them, read before the node acts on them: bounds both its delay and the cost of acting."""
 _BUFFER = 8 << 20
+_MEMINFO, _COUNTS, _DROPS = 55, 9, 8
+"""What a socket says of its memory (SO_MEMINFO of Linux), how many numbers, and which of them counts what was lost."""
 
 
 class UdpTransport:
@@ -27,8 +34,21 @@ class UdpTransport:
         unknown: datagrams from addresses that are no neighbour's.
     """
 
-    def __init__(self, listen: Address, neighbours: Mapping[str, Address], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        listen: Address,
+        neighbours: Mapping[str, Address],
+        loop: asyncio.AbstractEventLoop,
+        *,
+        patient: bool = False,
+    ) -> None:
         """Bind the sockets.
+
+        Args:
+            listen: where to receive.
+            neighbours: where they are, by name.
+            loop: that the node runs on.
+            patient: whether datagrams are LTP's, of which some can wait (`steering`).
 
         Raises:
             EnvironmentLacksError: the address or the port is not to be had.
@@ -42,6 +62,8 @@ class UdpTransport:
         self._waiting: dict[ServiceClass, deque[tuple[bytes, Address]]] = {c: deque() for c in ServiceClass}
         self._senders: dict[ServiceClass, socket.socket] = {}
         self._receiver = self._socket()
+        self._patient: socket.socket | None = None
+        self._receive: Callable[[str | None, list[bytes]], None] = lambda neighbour, datagrams: None
         try:
             self._receiver.bind(listen)
             for service_class in ServiceClass:
@@ -54,6 +76,8 @@ class UdpTransport:
                 f"cannot bind UDP {listen.host}:{listen.port}: {error.strerror}",
                 fix="listen elsewhere, or end what holds it (see 'ss -lup')",
             ) from None
+        if patient and steer(self._receiver, waiting := self._socket()):
+            self._patient = waiting
 
     def _socket(self) -> socket.socket:
         made = socket.socket(self._family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
@@ -71,32 +95,52 @@ class UdpTransport:
         else:
             sender.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, traffic_class)
 
-    def open(self, receive: Callable[[str | None, bytes], None], pump: Callable[[], None]) -> None:
-        """Begin to receive: `receive` is called with each neighbour and datagram, `pump` after each batch.
+    def open(self, receive: Callable[[str | None, list[bytes]], None], pump: Callable[[], None]) -> None:
+        """Begin to receive: `receive` is called with a neighbour and its datagrams, `pump` after each batch.
 
-        The neighbour is None where several are at the address that a datagram came from.
+        The neighbour is None where several are at the address that datagrams came from.
         """
+        self._receive = receive
 
         def read() -> None:
-            names, octets = self._names, 0
-            for _ in range(_BATCH):
-                try:
-                    datagram, origin = self._receiver.recvfrom(65535)
-                except (BlockingIOError, InterruptedError):
-                    break
-                neighbour = names.get(origin[:2], _UNKNOWN)
-                if neighbour is _UNKNOWN:
-                    neighbour = names.get(origin[0], _UNKNOWN)
-                if neighbour is _UNKNOWN:
-                    self.unknown += 1
-                    continue
-                receive(neighbour or None, datagram)
-                octets += len(datagram)
-                if octets >= _BATCH_OCTETS:
-                    break
+            # What waits belongs before what came for certain later, so that is looked for first.
+            prompt = self._read(self._receiver, _BATCH, _BATCH_OCTETS)
+            self.collect()
+            self._hand_over(prompt)
             pump()
 
         self._loop.add_reader(self._receiver, read)
+        # Before there was a filter, anything may have come to the socket that nobody is woken by.
+        self._loop.call_soon(read)
+
+    def collect(self) -> None:
+        """Receive what has waited for an occasion: no more than what did when this was called."""
+        if self._patient is not None:
+            self._hand_over(self._read(self._patient, _BUFFER, _BUFFER))
+
+    def _read(self, receiver: socket.socket, most: int, octets: int) -> list[tuple[str, bytes]]:
+        """Datagrams and their neighbours, until there are none, so many, or so many octets."""
+        names, found, take = self._names, [], receiver.recvfrom
+        for _ in range(most):
+            try:
+                datagram, origin = take(65535)
+            except (BlockingIOError, InterruptedError):
+                break
+            neighbour = names.get(origin[:2])
+            if neighbour is None:
+                neighbour = names.get(origin[0])
+            if neighbour is None:
+                self.unknown += 1
+                continue
+            found.append((neighbour, datagram))
+            octets -= len(datagram)
+            if octets <= 0:
+                break
+        return found
+
+    def _hand_over(self, found: list[tuple[str, bytes]]) -> None:
+        for neighbour, group in groupby(found, itemgetter(0)):
+            self._receive(neighbour or None, [datagram for _, datagram in group])
 
     def figures(self) -> Iterator[tuple[str, Figure]]:
         """For Prometheus, as those of a layer."""
@@ -105,9 +149,21 @@ class UdpTransport:
             yield "", Figure("unsent_datagrams", text, "counter", {"reason": reason}, count)
         text = "Datagrams from addresses that are no neighbour's."
         yield "", Figure("unknown_datagrams", text, "counter", {}, self.unknown)
+        text = "Datagrams that found no room in a socket."
+        yield "", Figure("overrun_datagrams", text, "counter", {}, self.overrun)
         for service_class, waiting in self._waiting.items():
             text = "Datagrams that wait for room in a socket."
             yield "", Figure("waiting_datagrams", text, "gauge", {"class": service_class.name.lower()}, len(waiting))
+
+    @property
+    def overrun(self) -> int:
+        """Datagrams that came and found no room."""
+        told = [s.getsockopt(socket.SOL_SOCKET, _MEMINFO, 4 * _COUNTS) for s in self._receivers]
+        return sum(struct.unpack(f"={_COUNTS}I", each)[_DROPS] for each in told)
+
+    @property
+    def _receivers(self) -> list[socket.socket]:
+        return [self._receiver] if self._patient is None else [self._receiver, self._patient]
 
     def close(self) -> None:
         """Release the sockets."""
@@ -117,18 +173,19 @@ class UdpTransport:
         self._close_sockets()
 
     def _close_sockets(self) -> None:
-        for each in (self._receiver, *self._senders.values()):
+        for each in (*self._receivers, *self._senders.values()):
             each.close()
 
-    def send(self, neighbour: str, datagram: bytes, service_class: ServiceClass) -> None:
-        """Send now, or as soon as the socket takes more."""
+    def send(self, neighbour: str, datagram: bytes | Train, service_class: ServiceClass) -> None:
+        """Send now, or as soon as the socket takes more; a train as its datagrams."""
         waiting = self._waiting[service_class]
         address = self._addresses[neighbour]
-        if waiting:
-            waiting.append((datagram, address))
-        elif not self._try(service_class, datagram, address):
-            waiting.append((datagram, address))
-            self._loop.add_writer(self._senders[service_class], self._drain, service_class)
+        for each in datagram.datagrams() if isinstance(datagram, Train) else (datagram,):
+            if waiting:
+                waiting.append((each, address))
+            elif not self._try(service_class, each, address):
+                waiting.append((each, address))
+                self._loop.add_writer(self._senders[service_class], self._drain, service_class)
 
     def _try(self, service_class: ServiceClass, datagram: bytes, address: Address) -> bool:
         try:
@@ -145,9 +202,6 @@ class UdpTransport:
             waiting.popleft()
         if not waiting:
             self._loop.remove_writer(self._senders[service_class])
-
-
-_UNKNOWN = "?"
 
 
 def _by_origin(neighbours: Mapping[str, Address]) -> dict[object, str]:

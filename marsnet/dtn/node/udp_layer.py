@@ -21,7 +21,7 @@ _CATCH_UP = 0.02
 class Datagrams(Protocol):
     """Sends datagrams to neighbours; `UdpTransport` does."""
 
-    def open(self, receive: Callable[[str | None, bytes], None], pump: Callable[[], None]) -> None:
+    def open(self, receive: Callable[[str | None, list[bytes]], None], pump: Callable[[], None]) -> None:
         """Begin to receive."""
 
     def send(self, neighbour: str, datagram: bytes, service_class: ServiceClass) -> None:
@@ -126,12 +126,13 @@ class UdpclLayer(Layer):
     def _batch(self) -> None:
         self.wake()
 
-    def _take(self, neighbour: str | None, datagram: bytes) -> None:
-        try:
-            bundle = from_datagram(datagram)
-        except DatagramError:
-            self.drops["no bundle"] += 1
-            return
-        if bundle is not None:
-            self._received += 1
-            self._events.append(Received(self, neighbour, (bytes(bundle),)))
+    def _take(self, neighbour: str | None, datagrams: list[bytes]) -> None:
+        for datagram in datagrams:
+            try:
+                bundle = from_datagram(datagram)
+            except DatagramError:
+                self.drops["no bundle"] += 1
+                continue
+            if bundle is not None:
+                self._received += 1
+                self._events.append(Received(self, neighbour, (bytes(bundle),)))

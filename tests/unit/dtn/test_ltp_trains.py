@@ -11,7 +11,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from marsnet.dtn.ltp import LtpConfig, LtpEngine, LtpEvent, RedPartReceived, Train, WindowedPeer
+from marsnet.dtn.ltp import (
+    SERVICE_BUNDLES,
+    GreenSegmentReceived,
+    ImportCancelled,
+    LtpConfig,
+    LtpEngine,
+    LtpEvent,
+    RedPartReceived,
+    SessionId,
+    Train,
+    WindowedPeer,
+)
+from marsnet.dtn.ltp.runs import Run, runs
+from marsnet.dtn.ltp.segments import RED, RED_BLOCK_END, DataSegment, encode_segment
 from marsnet.dtn.ltp.trains import Extent, joined
 from marsnet.dtn.recipe import Recipe, Rope
 
@@ -107,6 +120,67 @@ def run(case: Case, *, trains: bool) -> tuple[list[tuple[float, int, bytes]], li
 @given(CASES)
 def test_trains_change_nothing_but_the_number_of_objects(case: Case) -> None:
     assert run(case, trains=True) == run(case, trains=False)
+
+
+def red(number: int, offset: int, length: int) -> bytes:
+    segment = DataSegment(RED, SessionId(1, number), SERVICE_BUNDLES, offset, random.Random(number).randbytes(9000))
+    return encode_segment(segment._replace(data=segment.data[offset : offset + length]))
+
+
+STREAMS = st.lists(
+    st.one_of(
+        # Segments of two blocks, in order, in disorder, over one another, of which some follow one another.
+        st.tuples(st.integers(1, 2), st.integers(0, 8), st.integers(1, 4)).map(
+            lambda x: red(x[0], 1000 * x[1], 500 * x[2])
+        ),
+        st.tuples(st.integers(1, 2), st.integers(0, 4), st.integers(2, 5)).flatmap(
+            lambda x: st.sampled_from([red(x[0], 1000 * (x[1] + i), 1000) for i in range(x[2])])
+        ),
+        st.sampled_from([red(1, 0, 100) + red(1, 100, 100), red(1, 0, 50)[:-1], b"", b"\0", b"\0\x81", b"\x11abc"]),
+        st.sampled_from(
+            [
+                encode_segment(DataSegment(RED_BLOCK_END, SessionId(1, n), SERVICE_BUNDLES, 8000, bytes(1000), 3, 0))
+                for n in (1, 2)
+            ]
+        ),
+        st.binary(max_size=30),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(STREAMS, st.booleans())
+def test_segments_that_follow_one_another_are_taken_in_as_one(stream: list[bytes], sort: bool) -> None:
+    """Together or one by one: the same events, answers and counts."""
+    said = []
+    datagrams = sorted(stream) if sort else stream
+    for together in (True, False):
+        engine = LtpEngine(2, LtpConfig(), random.Random(1))
+        engine.add_peer(1, WindowedPeer([(0.0, 1e6, 1e6)], None, owlt=1.0))
+        if together:
+            engine.receive_all(datagrams, 5.0, 1)
+        else:
+            for each in datagrams:
+                engine.receive(each, 5.0, 1)
+        events = engine.take_events()
+        for event in events:
+            assert isinstance(event, RedPartReceived | ImportCancelled | GreenSegmentReceived)
+            engine.confirm(event.session, 5.0)
+        engine.advance(5.0)
+        sent = engine.take_datagrams()
+        said.append((events, sent, engine.counters(1).as_dict(), engine.malformed, engine.unknown_peers))
+    assert said[0] == said[1]
+
+
+def test_few_objects_stand_for_many_datagrams() -> None:
+    datagrams = [red(1, 500 * place, 500) for place in range(10)]
+    checkpoint = encode_segment(DataSegment(RED_BLOCK_END, SessionId(1, 1), SERVICE_BUNDLES, 5000, b"end", 3, 0))
+    run, last = runs([*datagrams, checkpoint])
+    assert isinstance(run, Run)
+    assert (run.count, run.octets, run.segment.offset, len(run.segment.data)) == (10, sum(map(len, datagrams)), 0, 5000)
+    assert last == checkpoint
+    assert list(runs([checkpoint, datagrams[3], checkpoint])) == [checkpoint, datagrams[3], checkpoint]
 
 
 def test_a_run_of_segments_is_one_object() -> None:
