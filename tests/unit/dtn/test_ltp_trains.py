@@ -112,7 +112,8 @@ def run(case: Case, *, trains: bool) -> tuple[list[tuple[float, int, bytes]], li
                 engines[target].receive_train(train, first, together, now, 3 - target)
             else:
                 engines[target].receive(what[0], now, 3 - target)
-    assert engines[1].open_sessions() == (0, 0) == engines[2].open_sessions()
+    # What is lost again and again may not get through before the last contact ends.
+    assert case.loss or engines[1].open_sessions() == (0, 0) == engines[2].open_sessions()
     return log, events, engines[1].counters(2).as_dict() | engines[2].counters(1).as_dict()
 
 

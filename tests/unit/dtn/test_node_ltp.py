@@ -40,7 +40,7 @@ def exchange(
                     sent += 1
                     if sent - 1 in lose:
                         continue
-                layers[other].receive(name, octets, now)
+                layers[other].receive_all(name, (octets,), now)
             for event in layers[name].take_events():
                 if isinstance(event, Received):
                     came.append(event)
