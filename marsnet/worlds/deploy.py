@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from marsnet.clock import MissionClock
-from marsnet.dtn.node.config import Address, FlowConfig, NeighbourConfig, NodeConfig
+from marsnet.dtn.node.config import Address, FlowConfig, NodeConfig
 from marsnet.errors import InputError, RunInvalidError
 from marsnet.links.client import DelayLineClient
 from marsnet.links.netem import NetemLine
@@ -36,6 +36,10 @@ LEAD = 5.0
 """Host seconds between the decision on the clock's origin and mission time 0, in which controllers install flows."""
 _SPARE = 1.0
 """Host seconds that must be left for telling the nodes the clock."""
+_AHEAD, _MISSION_AHEAD = 0.005, 1.0
+"""What leaves within so many host seconds, or mission seconds where that is more, a node hands to the line at once."""
+_BURST = 1 << 18
+"""Octets handed over at once at most: the switches between a node and the line take them as fast as they can."""
 STATE = "/var/lib/marsnet"
 _PATIENCE = 10
 """Host seconds that a node gets to end."""
@@ -196,7 +200,7 @@ def _write_configs(spec: RunSpec, lab: Lab, foreign: ForeignNodes, *, reports: b
     plan = spec.folder / "plan.json"
     if not plan.exists():
         write_plan(spec.plan, plan)
-    configs = node_configs(spec, None, hiccup=HICCUP)
+    configs = node_configs(spec, None, hiccup=HICCUP, ahead=max(_AHEAD, _MISSION_AHEAD / spec.rate), burst=_BURST)
     foreign.check(configs)
     for name, config in configs.items():
         folder = spec.folder / "nodes" / name / "config"
@@ -211,7 +215,7 @@ def _write_configs(spec: RunSpec, lab: Lab, foreign: ForeignNodes, *, reports: b
             update={
                 "neighbours": {
                     other: foreign.neighbour_of_ours(other, lab.address(other), neighbour)
-                    or NeighbourConfig(address=lab.address(other), mtu=neighbour.mtu)
+                    or neighbour.model_copy(update={"address": lab.address(other)})
                     for other, neighbour in config.neighbours.items()
                 },
                 "flows": flows,

@@ -107,7 +107,7 @@ class ForeignNodes:
             return None
         spoken = protocol(self.spec.topology, self.found, other)
         port = self.found[other].manifest.convergence[spoken]
-        return NeighbourConfig(address=address, port=port, convergence=spoken, mtu=known.mtu)
+        return NeighbourConfig(address=address, port=port, convergence=spoken, mtu=known.mtu, ahead=known.ahead)
 
     def listening(self, name: str, address: str) -> dict[LayerName, Address]:
         """Where one of our nodes listens: for its like, and for the foreign daemons that it has links to."""

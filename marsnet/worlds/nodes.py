@@ -21,7 +21,7 @@ from marsnet.dtn.node.config import (
 )
 from marsnet.model.bundles import BundleSettings, TenantConfig
 from marsnet.model.scenario import Scenario
-from marsnet.model.topology import Topology
+from marsnet.model.topology import Link, Topology
 from marsnet.model.traffic import Flow, read_trace
 from marsnet.worlds.spec import ETHERNET_UDP_OVERHEAD, IP_UDP_OVERHEAD, RunSpec, mission_time
 
@@ -34,7 +34,7 @@ _FIRST_SERVICE = 100
 
 
 def node_configs(
-    spec: RunSpec, clock: ClockConfig | None, *, hiccup: float, ahead: float = 0.005
+    spec: RunSpec, clock: ClockConfig | None, *, hiccup: float, ahead: float = 0.005, burst: int | None = None
 ) -> dict[str, NodeConfig]:
     """The configuration of every node, without addresses and paths, which only a world knows.
 
@@ -43,6 +43,7 @@ def node_configs(
         clock: the three numbers, where they are known already.
         hiccup: host seconds that a node may be late.
         ahead: host seconds of a link's rate that a node hands out at once.
+        burst: octets that it hands out at once at most; links whose queues hold less get less.
     """
     topology, scenario = spec.topology, spec.scenario
     numbers = {name: node.number for name, node in topology.nodes.items()}
@@ -53,7 +54,9 @@ def node_configs(
     configs: dict[str, NodeConfig] = {}
     for name, node in topology.nodes.items():
         neighbours = {
-            (set(link.between) - {name}).pop(): NeighbourConfig(mtu=link.mtu - IP_UDP_OVERHEAD)
+            (set(link.between) - {name}).pop(): NeighbourConfig(
+                mtu=link.mtu - IP_UDP_OVERHEAD, ahead=_most_ahead(link, burst)
+            )
             for link in topology.links
             if name in link.between
         }
@@ -77,6 +80,15 @@ def node_configs(
             **settings,
         )
     return configs
+
+
+def _most_ahead(link: Link, burst: int | None) -> int | None:
+    """Octets that may wait in a link's transmitter: half of its smallest queue, so that the urgent finds room."""
+    queues = link.queue.limits.values()
+    bounds = [] if burst is None else [burst]
+    bounds += [max(link.mtu, round(limit.size) // 2) for limit in queues if limit.size is not None]
+    bounds += [link.mtu * max(1, limit.frames // 2) for limit in queues if limit.frames is not None]
+    return min(bounds, default=None)
 
 
 def flow_config(scenario: Scenario, topology: Topology, flow: Flow) -> FlowConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Iterable
@@ -71,10 +72,13 @@ class LtpEngine:
         """Its own id."""
         return self._core.engine_id
 
-    def add_peer(self, peer: int, model: PeerModel, *, timer_margin: float | None = None) -> None:
+    def add_peer(
+        self, peer: int, model: PeerModel, *, timer_margin: float | None = None, most_ahead: float = math.inf
+    ) -> None:
         """Know an engine, or replace what is known of it (call `plan_changed` then).
 
-        Segments of engines that were not added are ignored. `timer_margin` replaces the configuration's.
+        Segments of engines that were not added are ignored. `timer_margin` replaces the configuration's; `most_ahead`
+        bounds the octets that the configuration's `pacing_ahead` lets leave ahead of time.
         """
         link = self._links.get(peer)
         if link is None:
@@ -83,6 +87,7 @@ class LtpEngine:
             self._links[peer] = link
         link.model = model
         link.margin = self.config.timer_margin if timer_margin is None else timer_margin
+        link.most_ahead = most_ahead
 
     def plan_changed(self, now: float, peer: int | None = None) -> None:
         """The answers of a model have changed (of all models when `peer` is None): a new plan, or an opportunistic

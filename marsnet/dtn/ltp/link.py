@@ -95,6 +95,7 @@ class Link:
         counters: what happened on it.
         exports: open export sessions.
         margin: seconds added to each expected instant of an answer.
+        most_ahead: octets that may be handed out ahead of time, with those of lower layers.
         wake: when `pump` has something to do next; None while nothing waits.
     """
 
@@ -105,6 +106,7 @@ class Link:
         self.counters = LtpCounters()
         self.exports = 0
         self.margin = config.timer_margin
+        self.most_ahead = math.inf
         self.wake: float | None = None
         self._timers, self._outbox = timers, outbox
         self._free = [float("-inf")] * LEVELS
@@ -213,9 +215,9 @@ class Link:
             return
         mtu, overhead = model.mtu, config.datagram_overhead
         per_octet = 8.0 / rate
-        ahead = config.pacing_ahead
+        ahead = min(config.pacing_ahead, self.most_ahead * per_octet) if per_octet else config.pacing_ahead
         # What was handed out ahead of time gives way to what is more urgent, in the queues of the transmitter.
-        top = LEVELS - 1 if ahead else 0
+        top = LEVELS - 1 if config.pacing_ahead else 0
         floor, limit = now - config.pacing_burst, now + ahead
         counters, outbox, line = self.counters, self._outbox, self._free
         if self._ahead:

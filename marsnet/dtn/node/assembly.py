@@ -74,6 +74,7 @@ def assemble(
         config.numbers,
         random.Random(f"{config.seed}/{config.name}/ltp/{boots}"),
         [ServiceClass[name.upper()] for name in config.ltp.green],
+        {name: n.ahead for name, n in config.neighbours.items() if n.ahead is not None},
     )
     layers = (ltp, *others)
     by_name = {layer.name: layer for layer in layers}

@@ -89,6 +89,8 @@ class NeighbourConfig(_Record):
         contact: `plan`, or `always` for one that is open all the time; by default as the node has a plan or not.
         rate: bit/s of a contact that is always open.
         light_time: seconds one way of a contact that is always open.
+        ahead: octets that LTP hands out ahead of time at most: what the queues of the transmitter hold. By default only
+            the node's `ahead` bounds them.
     """
 
     address: Host = ""
@@ -100,6 +102,7 @@ class NeighbourConfig(_Record):
     contact: Literal["plan", "always"] | None = None
     rate: float = Field(default=1e9, gt=0)
     light_time: float = Field(default=0.0, ge=0)
+    ahead: int | None = Field(default=None, gt=0)
 
     @property
     def destination(self) -> Address:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
@@ -51,6 +52,7 @@ class LtpLayer(Layer):
         numbers: Mapping[str, int],
         rng: random.Random,
         green: Collection[ServiceClass] = (),
+        most_ahead: Mapping[str, int] | None = None,
     ) -> None:
         """Prepare the engine.
 
@@ -61,6 +63,7 @@ class LtpLayer(Layer):
             numbers: engine ids by node name.
             rng: for session and serial numbers.
             green: classes of service that are sent once.
+            most_ahead: octets that may be handed out ahead of time, by node name, where that is bounded.
         """
         super().__init__()
         self.engine = LtpEngine(engine_id, config, rng)
@@ -69,7 +72,7 @@ class LtpLayer(Layer):
         self._numbers = {name: numbers[name] for name in models}
         self._names = {number: name for name, number in self._numbers.items()}
         for name, model in models.items():
-            self.engine.add_peer(self._numbers[name], model)
+            self.engine.add_peer(self._numbers[name], model, most_ahead=(most_ahead or {}).get(name, math.inf))
 
     def receive_all(self, peer: str | None, datagrams: Iterable[bytes], now: float) -> None:
         """Datagrams arrived; `peer` is the neighbour they came from, where that is known."""

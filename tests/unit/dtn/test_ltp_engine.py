@@ -822,6 +822,23 @@ def test_what_leaves_ahead_of_time_leaves_at_the_rate_of_the_link_and_wakes_the_
     assert 2 * OWLT + 3.0 <= now <= 2 * OWLT + 3.1
 
 
+def test_no_more_leaves_ahead_of_time_than_the_transmitter_holds() -> None:
+    engine = ahead_of(1.0)
+    engine.add_peer(2, ConstantPeer(mtu=1000, rate=8e6, owlt=OWLT), most_ahead=20_000)
+    engine.send(2, bytes(200_000), 0.0)
+    now, sent, wakes = 0.0, 0, 0
+    while sent < 200_000:
+        engine.advance(now)
+        sent += sum(len(octets) for _, octets, _ in engine.take_datagrams())
+        wakes += 1
+        assert sent <= 1e6 * now + 21_000
+        deadline = engine.next_deadline(now)
+        assert deadline is not None
+        now = deadline
+    # Half of the 20 ms that it may be ahead pass between two wake-ups.
+    assert 18 <= wakes <= 21
+
+
 def test_what_is_urgent_leaves_ahead_of_what_waits_in_the_line() -> None:
     engine = ahead_of(1.0)
     engine.send(2, bytes(950), 0.0)

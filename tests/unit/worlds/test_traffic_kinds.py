@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from marsnet.dtn.node.ledger import Step
+from marsnet.model.topology import ClassLimit, Queue
 from marsnet.runs.judge import Judgement, judge
 from marsnet.runs.prepare import prepare
 from marsnet.worlds.nodes import node_configs
@@ -148,3 +150,23 @@ def test_a_tenant_of_the_scenario_has_the_quota_of_the_topology_at_every_node(tm
     assert kept == {"pictures": 2, "logs": 10}
     configs = node_configs(prepare(tmp_path / "scenario.yaml", tmp_path), None, hiccup=0.1)
     assert {frozenset(config.tenants) for config in configs.values()} == {frozenset({"science", "crew"})}
+
+
+def test_a_small_queue_of_a_transmitter_is_not_overrun(tmp_path: Path) -> None:
+    """A node hands out a second of a link's rate at once, but no more than half of what its queues hold."""
+    flow = {**COMMON, "name": "images", "source": "habitat", "destination": "mcc", "size": "200 kB", "every": "1 h",
+            "stop": "30 min"}  # fmt: skip
+    with (tmp_path / "scenario.yaml").open("w") as stream:
+        YAML().dump(MORNING | {"traffic": [flow], "requirements": [{"kind": "nothing_lost"}]}, stream)
+    spec = prepare(tmp_path / "scenario.yaml", tmp_path)
+    small = Queue(limits={"normal": ClassLimit.model_validate({"size": "20 kB"}), "bulk": ClassLimit(frames=4)})
+    links = [
+        link.model_copy(update={"queue": small}) if "habitat" in link.between else link for link in spec.topology.links
+    ]
+    spec = replace(spec, topology=spec.topology.model_copy(update={"links": links}))
+    neighbours = node_configs(spec, None, hiccup=0.0, burst=8000)["habitat"].neighbours
+    assert {neighbour.ahead for neighbour in neighbours.values()} == {3000}
+    assert {n.ahead for n in node_configs(spec, None, hiccup=0.0, burst=8000)["dss14"].neighbours.values()} == {8000}
+    outcome = run_virtual(spec)
+    assert sum(frames.delivered for frames in outcome.frames if "habitat" in frames.link) > 100
+    assert not any(reason for frames in outcome.frames for reason, count in frames.dropped.items() if count)
