@@ -20,7 +20,7 @@ from marsnet.worlds.spec import Outcome, RunSpec
 _TICKS = 20_000
 """Bundles drawn one by one; more of them share marks."""
 _POINTS = 2000
-"""Points of a line."""
+"""Points of a line. Figures are given arrays: Plotly looks at each item of a list, copies it, and writes it as text."""
 
 
 def contacts_and_traffic(spec: RunSpec, outcome: Outcome, judgement: Judgement) -> go.Figure:
@@ -31,9 +31,9 @@ def contacts_and_traffic(spec: RunSpec, outcome: Outcome, judgement: Judgement) 
     bars = [c for c in real_contacts(spec.plan, outcome.incidents) if c.start < end]
     drawn.add_bar(
         y=[f"{c.source} → {c.target}" for c in bars],
-        x=[(min(c.end, end) - c.start) / 3600 for c in bars],
-        base=[c.start / 3600 for c in bars],
-        customdata=[c.rate / 1e3 for c in bars],
+        x=np.array([(min(c.end, end) - c.start) / 3600 for c in bars]),
+        base=np.array([c.start / 3600 for c in bars]),
+        customdata=np.array([c.rate / 1e3 for c in bars]),
         orientation="h",
         marker_color="#d6eaf8",
         name="contact",
@@ -53,7 +53,7 @@ def contacts_and_traffic(spec: RunSpec, outcome: Outcome, judgement: Judgement) 
                 marks[at / 3600, f"{record.details['peer']} → {record.node}"].append(life.size)
         if marks:
             drawn.add_scattergl(
-                x=[x for x, _ in marks],
+                x=np.array([x for x, _ in marks]),
                 y=[y for _, y in marks],
                 customdata=np.array([[len(sizes), sum(sizes) / 1e3] for sizes in marks.values()]),
                 mode="markers",
@@ -139,8 +139,8 @@ def _cumulative(drawn: go.Figure, name: str, late: Sequence[float], accepted: in
     if late:
         picked = sorted({*np.linspace(0, len(late) - 1, min(len(late), _POINTS)).round().astype(int).tolist()})
         drawn.add_scatter(
-            x=[late[i] for i in picked],
-            y=[100 * (i + 1) / accepted for i in picked],
+            x=np.array([late[i] for i in picked]),
+            y=np.array([100 * (i + 1) / accepted for i in picked]),
             mode="lines+markers" if len(picked) < 30 else "lines",
             line={"color": COLOURS.get(name), "shape": "hv"},
             name=name,
@@ -167,7 +167,7 @@ def _levels(spec: RunSpec, events: Mapping[str, list[tuple[float, float]]], outc
             pieces = np.array_split(np.arange(len(times)), _POINTS // 2)
             picked = sorted({i for p in pieces for i in (int(p[levels[p].argmax()]), int(p[-1]))})
             times, levels = times[picked], levels[picked]
-        drawn.add_scatter(x=times.tolist(), y=levels.tolist(), mode="lines", line={"shape": "hv"}, name=node)
+        drawn.add_scatter(x=times, y=levels, mode="lines", line={"shape": "hv"}, name=node)
     _shade(drawn, spec, outcome)
     drawn.update_layout(height=320, legend={"orientation": "h", "y": 1.15})
     drawn.update_xaxes(title="hours since the start", range=[0, elapsed / 3600])
