@@ -98,7 +98,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _run_once(self) -> None:
         """One turn, in place of asyncio's: jump where nothing is ready, and call what is due then."""
         timers, ready = self._timers, self._ready
-        while timers and timers[0][2].cancelled():
+        while timers and timers[0][2]._cancelled:
             heappop(timers)
         if not (ready or self._stopping):
             if not timers:
@@ -110,5 +110,5 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         # What these callbacks schedule is called in the next turn.
         for _ in range(len(ready)):
             handle = ready.popleft()
-            if not handle.cancelled():
+            if not handle._cancelled:
                 handle._run()

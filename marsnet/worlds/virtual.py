@@ -183,11 +183,17 @@ class _Site:
         if self.runner is None:
             return
         runner = self.runner
+        trains: list[tuple[Train, int, int]] = []
         for datagram, first, count in datagrams:
             if isinstance(datagram, Train):
-                runner.receive_train(neighbour, datagram, first, count)
-            else:
-                runner.receive(neighbour, (datagram,))
+                trains.append((datagram, first, count))
+                continue
+            if trains:
+                runner.receive_trains(neighbour, trains)
+                trains = []
+            runner.receive(neighbour, (datagram,))
+        if trains:
+            runner.receive_trains(neighbour, trains)
         runner.heed()
 
     def _hear(self) -> None:

@@ -23,6 +23,7 @@ from marsnet.dtn.ltp.segments import (
     CANCEL_ACK_TO_SENDER,
     CANCEL_BY_RECEIVER,
     GREEN,
+    RED,
     REPORT,
     CancelAckSegment,
     CancelReason,
@@ -35,10 +36,12 @@ from marsnet.dtn.ltp.segments import (
     decode_segment,
     encode_segment,
 )
-from marsnet.dtn.ltp.trains import Train
+from marsnet.dtn.ltp.trains import Extent, Train
 from marsnet.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from marsnet.dtn.recipe import Rope
 
 _TO_ORIGIN = frozenset((REPORT, CANCEL_ACK_TO_SENDER, CANCEL_BY_RECEIVER))
@@ -225,17 +228,34 @@ class LtpEngine:
             else:
                 self.receive(run, now, peer)
 
-    def receive_train(self, train: Train, first: int, count: int, now: float, peer: int | None = None) -> None:
-        """Take segments of a train in that have arrived one after another.
+    def receive_trains(self, arrivals: Sequence[tuple[Train, int, int]], now: float, peer: int | None = None) -> None:
+        """Take segments of trains in that have arrived one after another.
 
         Args:
-            train: as a peer's `take_datagrams` returned it.
-            first: the first of its segments that has come.
-            count: how many follow one another, with that.
+            arrivals: trains as a peer's `take_datagrams` returned them; of each, the first of its segments that has
+                come, and how many follow one another, with that.
             now: mission seconds.
-            peer: the engine it came from, as in `receive`.
+            peer: the engine they came from, as in `receive`.
         """
-        self._receive_run(train.segment(first, count), count, count * train.size, now, peer)
+        place, last = 0, len(arrivals)
+        while place < last:
+            train, first, count = arrivals[place]
+            place += 1
+            session, kind = train.session, train.kind
+            begin = train.start + first * train.length
+            end, octets = begin + count * train.length, count * train.size
+            while kind == RED and place < last:
+                other, skipped, more = arrivals[place]
+                if other.kind or other.block is not train.block or other.session != session:
+                    break
+                if other.start + skipped * other.length != end:
+                    break
+                # It goes on where the one before ended: both are taken in as one.
+                end, octets, count = end + more * other.length, octets + more * other.size, count + more
+                place += 1
+            data = Extent(train.block, begin, end)
+            segment = DataSegment(kind, session, train.service, begin, data, train.checkpoint, train.report)
+            self._receive_run(segment, count, octets, now, peer)
 
     def advance(self, now: float) -> None:
         """Fire the timers that have ended and hand out the datagrams that may leave by now."""

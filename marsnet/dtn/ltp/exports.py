@@ -21,7 +21,7 @@ from marsnet.dtn.ltp.segments import (
     SessionId,
 )
 from marsnet.dtn.ltp.timers import Timer
-from marsnet.dtn.ltp.trains import Train, datagram_size
+from marsnet.dtn.ltp.trains import Train
 
 if TYPE_CHECKING:
     from marsnet.dtn.recipe import Rope
@@ -132,6 +132,7 @@ class ExportSession:
     """
 
     __slots__ = (
+        "_alike",
         "_block",
         "_claimed",
         "_depths",
@@ -182,6 +183,8 @@ class ExportSession:
         self._claimed = RangeSet()
         self._queued_bytes = self.red
         self._stall: Stall | None = None
+        self._alike = 0, 0
+        """Octets of data in each segment that `run` last told of, and of the segment."""
 
     @property
     def size(self) -> int:
@@ -218,20 +221,20 @@ class ExportSession:
             last = RED_END if self.red < len(self._view) else RED_BLOCK_END
             kind = RED_CHECKPOINT if end < self.red else last
         if self.config.trains:
-            return self._train(start, end - start, 1, kind, checkpoint)
+            return self._train(start, end - start, kind, checkpoint)
         head = (_KINDS[kind], self._head, encode_sdnv(start), encode_sdnv(end - start))
         data = self._view[start:end]
         if checkpoint is None:
             return b"".join((*head, data))
         return b"".join((*head, encode_sdnv(checkpoint.serial), encode_sdnv(checkpoint.report), data))
 
-    def _train(self, start: int, length: int, count: int, kind: int, checkpoint: Checkpoint | None) -> Train:
-        size = datagram_size(self.head_size, start, length)
+    def _train(self, start: int, length: int, kind: int, checkpoint: Checkpoint | None) -> Train:
+        size = self.head_size + sdnv_size(start) + sdnv_size(length) + length
         if checkpoint is None:
-            return Train(self.id, self._service, self._block, start, length, count, size)
+            return Train(self.id, self._service, self._block, start, length, 1, size)
         size += sdnv_size(checkpoint.serial) + sdnv_size(checkpoint.report)
         serials = checkpoint.serial, checkpoint.report
-        return Train(self.id, self._service, self._block, start, length, count, size, kind, *serials)
+        return Train(self.id, self._service, self._block, start, length, 1, size, kind, *serials)
 
     def run(self, room: int) -> tuple[int, int]:
         """How many of the next segments of at most `room` octets are alike, without the last of a range, and the octets
@@ -248,19 +251,21 @@ class ExportSession:
             return 0, 0
         # The offsets of all of them take as many octets.
         alike = ((1 << 7 * width) - start + length - 1) // length
-        return min(alike, (end - start - 1) // length), self.head_size + width + sdnv_size(length) + length
+        size = self.head_size + width + sdnv_size(length) + length
+        self._alike = length, size
+        return min(alike, (end - start - 1) // length), size
 
-    def take_run(self, room: int, count: int) -> Train:
-        """So many of the segments that `run` tells of."""
+    def take_run(self, count: int) -> Train:
+        """So many of the segments that `run` has told of just now."""
         burst = self._work[0]
         start, end = burst.ranges[-1]
-        length = room - self.head_size - sdnv_size(start) - sdnv_size(room)
+        length, size = self._alike
         octets = count * length
         if burst.depth:
             self.link.counters.retransmitted_bytes += octets
         self._queued_bytes -= octets
         burst.ranges[-1] = (start + octets, end)
-        return self._train(start, length, count, RED, None)
+        return Train(self.id, self._service, self._block, start, length, count, size)
 
     def next_segment(self, room: int, now: float) -> tuple[bytes | Train, Pending | None] | None:
         """The next segment of at most `room` octets, and the checkpoint that it is; None when none fits."""

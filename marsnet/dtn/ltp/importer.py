@@ -58,20 +58,21 @@ class Importer:
                 return
         counters = link.counters
         block.last = now
-        end = segment.offset + len(segment.data)
+        size = len(segment.data)
+        end = segment.offset + size
         if segment.service != block.service or (segment.kind > 0 and not segment.checkpoint):
             counters.inconsistent_segments += segments
             return
-        if end > self.config.max_block or self.held + len(segment.data) > self.config.max_import_bytes:
+        if end > self.config.max_block or self.held + size > self.config.max_import_bytes:
             self._cancel(block, CancelReason.SYSTEM, now, tell=not block.delivered)
             return
         try:
-            new = block.add_red(segment)
+            new = block.add_red(segment, end)
         except MiscoloredError:
             counters.inconsistent_segments += 1
             self._cancel(block, CancelReason.MISCOLORED, now, tell=not block.delivered)
             return
-        counters.duplicate_bytes += len(segment.data) - new
+        counters.duplicate_bytes += size - new
         if block.complete and not block.delivered:
             self._deliver(block, now)
         if segment.kind:
@@ -83,7 +84,8 @@ class Importer:
             if block.reports > MAX_REPORTS:
                 self._cancel(block, CancelReason.CYCLES, now, tell=not block.delivered)
                 return
-        self._finish(block)
+        if block.confirmed:
+            self._finish(block)
 
     def on_green(self, segment: DataSegment, link: Link, now: float) -> None:
         """Green data needs no session: it is delivered as it comes."""

@@ -80,6 +80,7 @@ class ImportSession:
     __slots__ = (
         "_answers",
         "_green_from",
+        "_kept",
         "_lowers",
         "_outstanding",
         "_pieces",
@@ -109,6 +110,8 @@ class ImportSession:
         self.next_report = owner.rng.randrange(1, 1 << 14)
         self._ranges = RangeSet()
         self._pieces: list[tuple[int, bytes | memoryview | Extent]] = []
+        self._kept = 0
+        """Octets of memory that the pieces take."""
         self._green_from: int | None = None
         self._primary_end = 0
         self._answers: dict[int, list[Report]] = {}
@@ -142,14 +145,13 @@ class ImportSession:
         if self._green_from is None or offset < self._green_from:
             self._green_from = offset
 
-    def add_red(self, segment: DataSegment) -> int:
-        """Keep the data and return how many octets of it are new.
+    def add_red(self, segment: DataSegment, end: int) -> int:
+        """Keep the data, which goes up to `end` in the block, and return how many octets of it are new.
 
         Raises:
             MiscoloredError: when the segment lies outside of the red part.
         """
         start = segment.offset
-        end = start + len(segment.data)
         if self.red is not None and end > self.red:
             raise MiscoloredError
         if self._green_from is not None and end > self._green_from:
@@ -162,18 +164,19 @@ class ImportSession:
         if start >= ranges.end:
             new = ranges.add(start, end)
             if new:
-                self._keep(start, segment.data)
+                self._keep(start, segment.data, new)
         else:
             new = 0
             for low, high in ranges.gaps(start, end):
-                self._keep(low, segment.data[low - start : high - start])
+                self._keep(low, segment.data[low - start : high - start], high - low)
                 new += high - low
             ranges.add(start, end)
         return new
 
-    def _keep(self, offset: int, data: bytes | memoryview | Extent) -> None:
+    def _keep(self, offset: int, data: bytes | memoryview | Extent, size: int) -> None:
         self._pieces.append((offset, data))
-        self._hold(len(data) + RECORD)
+        self._kept += size + RECORD
+        self._hold(size + RECORD)
 
     def _hold(self, octets: int) -> None:
         self.held += octets
@@ -182,8 +185,8 @@ class ImportSession:
     def take(self) -> bytes | Rope:
         """The red part, which the session no longer keeps."""
         self.delivered = True
-        self._hold(-sum(len(data) + RECORD for _, data in self._pieces))
-        pieces, self._pieces = self._pieces, []
+        self._hold(-self._kept)
+        pieces, self._pieces, self._kept = self._pieces, [], 0
         pieces.sort(key=lambda piece: piece[0])
         return joined(pieces)
 
@@ -234,6 +237,7 @@ class ImportSession:
         self._answers.clear()
         self._waiting.clear()
         self._pieces.clear()
+        self._kept = 0
         self._hold(-self.held)
 
     def _report(self, checkpoint: int, cause: int, upper: int, now: float) -> None:

@@ -77,13 +77,8 @@ class Sender(Protocol):
     def run(self, room: int) -> tuple[int, int]:
         """How many of the next segments are alike, and the octets of each."""
 
-    def take_run(self, room: int, count: int) -> Train:
+    def take_run(self, count: int) -> Train:
         """So many of these."""
-
-
-def _level(priority: int, top: int) -> int:
-    """The level of the line below for a priority."""
-    return top if priority > top else max(priority, 0)
 
 
 class Link:
@@ -223,9 +218,10 @@ class Link:
         if self._ahead:
             self._ahead = [pending for pending in self._ahead if pending.sent_at > now and not pending.done]
             self._ahead_least = min((pending.priority for pending in self._ahead), default=LEVELS)
-        control_level, control, order = _level(config.control_priority, top), self._control, self._order
+        control, order = self._control, self._order
         while True:
-            free = line[control_level if control or not order else _level(order[0], top)]
+            head = config.control_priority if control or not order else order[0]
+            free = line[top if head > top else max(head, 0)]
             free = max(free, floor)
             if free > limit:
                 self.wake = free - ahead / 2
@@ -242,7 +238,7 @@ class Link:
             octets, priority, pending = chosen
             size = len(octets)
             duration = (size + overhead) * per_octet
-            level = _level(priority, top)
+            level = top if priority > top else max(priority, 0)
             for lower in range(level + 1):
                 ends = line[lower]
                 line[lower] = (ends if ends > floor else floor) + duration
@@ -265,7 +261,7 @@ class Link:
     def _send_train(self, now: float, free: float, limit: float, closes: float | None, per_octet: float) -> bool:
         """Hand out together what would leave one by one: segments of one size, until the line is full."""
         config, mtu, priority = self.config, self.model.mtu, self._order[0]
-        level = _level(priority, LEVELS - 1 if config.pacing_ahead else 0)
+        level = max(0, min(priority, LEVELS - 1 if config.pacing_ahead else 0))
         session = self._levels[priority][0]
         if level > self._ahead_least or not session.has_work():
             return False
@@ -296,7 +292,7 @@ class Link:
         self._passed_over = 0 if len(self._order) == 1 else self._passed_over + count
         self.counters.sent_segments[RED] += count
         self.counters.sent_bytes += count * size
-        self._outbox.append((self.peer, session.take_run(mtu, count), priority))
+        self._outbox.append((self.peer, session.take_run(count), priority))
         return True
 
     def _begin(self, now: float) -> None:

@@ -58,9 +58,16 @@ class _Timeline:
                 self.rates.append(rate)
             self.times.append(end)
             self.rates.append(0.0)
+        self._since, self._until, self._rate = math.inf, -math.inf, 0.0
+        """The interval that was last asked for: the next question is mostly about the same."""
 
     def at(self, now: float) -> float:
-        return self.rates[bisect_right(self.times, now) - 1]
+        if self._since <= now < self._until:
+            return self._rate
+        place = bisect_right(self.times, now)
+        self._since, self._rate = self.times[place - 1], self.rates[place - 1]
+        self._until = self.times[place] if place < len(self.times) else math.inf
+        return self._rate
 
     def change(self, now: float) -> float | None:
         place = bisect_right(self.times, now)

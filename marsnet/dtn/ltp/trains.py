@@ -1,7 +1,7 @@
 """Red segments of one block, one after another, as one object.
 
 An engine whose configuration says `trains` hands red data out like this. Where octets need not travel, another takes it
-in by `LtpEngine.receive_train`: the octets of a segment are made only when they are asked for, and a block is in memory
+in by `LtpEngine.receive_trains`: the octets of a segment are made only when they are asked for, and a block is in memory
 once however many segments of it are on their way. Sockets send its `datagrams`.
 """
 
@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from marsnet.dtn.ltp.sdnv import encode_sdnv, sdnv_size
-from marsnet.dtn.ltp.segments import RED, DataSegment, SessionId
+from marsnet.dtn.ltp.sdnv import encode_sdnv
+from marsnet.dtn.ltp.segments import RED, SessionId
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,12 +50,6 @@ class Train:
     def __len__(self) -> int:
         """Octets of each segment as a datagram."""
         return self.size
-
-    def segment(self, first: int, count: int) -> DataSegment:
-        """Some of the segments, which follow one another, as if they were one."""
-        begin = self.start + first * self.length
-        data = Extent(self.block, begin, begin + count * self.length)
-        return DataSegment(self.kind, self.session, self.service, begin, data, self.checkpoint, self.report)
 
     def datagrams(self) -> list[bytes]:
         """The segments as they travel elsewhere."""
@@ -100,14 +94,13 @@ class Extent:
 def joined(pieces: Sequence[tuple[int, bytes | memoryview | Extent]]) -> bytes | Rope:
     """Pieces of a block by their offsets, in order and without gaps, as the block; itself where they are all of it."""
     whole = pieces[0][1] if pieces else b""
-    if isinstance(whole, Extent):
-        block = whole.block
-        same = all(isinstance(x, Extent) and x.block is block and x.begin == at for at, x in pieces)
-        if same and not isinstance(block, memoryview) and sum(len(x) for _, x in pieces) == len(block):
-            return block
+    if isinstance(whole, Extent) and not isinstance(block := whole.block, memoryview):
+        octets = 0
+        for at, piece in pieces:
+            if not isinstance(piece, Extent) or piece.block is not block or piece.begin != at:
+                break
+            octets += piece.end - at
+        else:
+            if octets == len(block):
+                return block
     return b"".join([data if isinstance(data, bytes) else bytes(data) for _, data in pieces])
-
-
-def datagram_size(head: int, offset: int, length: int) -> int:
-    """Octets of a red segment that is no checkpoint: `head` are those up to the service, included."""
-    return head + sdnv_size(offset) + sdnv_size(length) + length

@@ -7,7 +7,7 @@ joins them, makes bundles, delivers them and ends their lives.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -138,11 +138,11 @@ class BundleAgent:
             self._others = None
         self.ltp.receive_all(peer, datagrams, now)
 
-    def receive_train(self, peer: str, train: Train, first: int, count: int, now: float) -> None:
-        """Segments of a train arrived from a neighbour; see `LtpEngine.receive_train`."""
+    def receive_trains(self, peer: str, arrivals: Sequence[tuple[Train, int, int]], now: float) -> None:
+        """Segments of trains arrived from a neighbour; see `LtpEngine.receive_trains`."""
         if self.forwarder.heard(peer, now):
             self._others = None
-        self.ltp.receive_train(peer, train, first, count, now)
+        self.ltp.receive_trains(peer, arrivals, now)
 
     def impose(self, conditions: Conditions, plan: ContactPlan, now: float) -> None:
         """Live under these conditions from the true mission time `now` on, with this contact plan."""

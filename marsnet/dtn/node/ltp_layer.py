@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 
 from marsnet.dtn.bpv7 import ServiceClass
 from marsnet.dtn.ltp import (
@@ -78,9 +78,9 @@ class LtpLayer(Layer):
         """Datagrams arrived; `peer` is the neighbour they came from, where that is known."""
         self.engine.receive_all(datagrams, now, None if peer is None else self._numbers.get(peer))
 
-    def receive_train(self, peer: str, train: Train, first: int, count: int, now: float) -> None:
-        """Segments of a train arrived from a neighbour."""
-        self.engine.receive_train(train, first, count, now, self._numbers.get(peer))
+    def receive_trains(self, peer: str, arrivals: Sequence[tuple[Train, int, int]], now: float) -> None:
+        """Segments of trains arrived from a neighbour; see `LtpEngine.receive_trains`."""
+        self.engine.receive_trains(arrivals, now, self._numbers.get(peer))
 
     def take_datagrams(self) -> list[tuple[str, bytes | Train, ServiceClass]]:
         """What is to be sent now: neighbour, octets, class."""

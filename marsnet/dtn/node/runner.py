@@ -57,9 +57,9 @@ class NodeRunner:
         """Take datagrams of a neighbour in; call `heed` after a batch of them."""
         self.agent.receive_all(neighbour, datagrams, self._now())
 
-    def receive_train(self, neighbour: str, train: Train, first: int, count: int) -> None:
-        """Take segments of a train in, as `receive`."""
-        self.agent.receive_train(neighbour, train, first, count, self._now())
+    def receive_trains(self, neighbour: str, arrivals: Sequence[tuple[Train, int, int]]) -> None:
+        """Take segments of trains in, as `receive`; see `LtpEngine.receive_trains`."""
+        self.agent.receive_trains(neighbour, arrivals, self._now())
 
     def wake(self) -> None:
         """A layer has something to tell: act on it soon, and once for all that it tells meanwhile."""

@@ -51,7 +51,7 @@ CASES = st.builds(
         min_size=1,
         max_size=5,
     ).map(tuple),
-    st.sampled_from([((0.0, 90.0, 2e5),), ((0.0, 3.0, 8e4), (8.0, 60.0, 1e6)), ((1.0, 300.0, 3e4),)]),
+    st.sampled_from([((0.0, 900.0, 2e5),), ((0.0, 3.0, 8e4), (8.0, 900.0, 1e6)), ((1.0, 900.0, 3e4),)]),
     st.sampled_from([0.0, 0.1, 0.5]),
     st.sampled_from([0.0, 0.5, 3.0]),
     st.sampled_from([100, 300, 1400]),
@@ -109,7 +109,8 @@ def run(case: Case, *, trains: bool) -> tuple[list[tuple[float, int, bytes]], li
                 while queue and queue[0][0] <= now and queue[0][3] == (train, first + together):
                     heapq.heappop(queue)
                     together += 1
-                engines[target].receive_train(train, first, together, now, 3 - target)
+                halves = [(train, first, together // 2), (train, first + together // 2, together - together // 2)]
+                engines[target].receive_trains([half for half in halves if half[2]], now, 3 - target)
             else:
                 engines[target].receive(what[0], now, 3 - target)
     # What is lost again and again may not get through before the last contact ends.
