@@ -1,8 +1,8 @@
 """Red segments of one block, one after another, as one object.
 
-An engine whose configuration says `trains` hands red data out like this. Where octets need not travel, another takes it
-in by `LtpEngine.receive_trains`: the octets of a segment are made only when they are asked for, and a block is in memory
-once however many segments of it are on their way. Sockets send its `datagrams`.
+An engine whose configuration says `trains` hands red data out like this. Where octets need not travel, another takes
+it in by `LtpEngine.receive_trains`: the octets of a segment are made only when they are asked for, and a block is in
+memory once however many segments of it are on their way. Sockets send its `datagrams`.
 """
 
 from __future__ import annotations
