@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import traceback
 
 import typer
 
@@ -11,13 +12,17 @@ from marsnet import __version__
 from marsnet.commands.catalogue import LoadingGroup, enlist
 from marsnet.errors import MarsnetError
 
+_DEFECT = 70
+"""Exit code where marsnet itself is at fault: EX_SOFTWARE of sysexits.h, so that nobody takes it for a verdict."""
+
 app = typer.Typer(
     name="marsnet",
     cls=LoadingGroup,
     help="Rehearse the Mars network before it flies.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    epilog="Exit codes: 0 passed, 1 requirement failed, 2 bad input, 3 run invalid, 4 environment lacks something.",
+    epilog="Exit codes: 0 passed, 1 requirement failed, 2 bad input, 3 run invalid, 4 environment lacks something, "
+    "70 a defect of marsnet.",
 )
 
 
@@ -48,6 +53,9 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(_DEFECT)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ _EXAMPLE = {
     "fraction": "95 %",
     "drift": "20 ppm",
 }
-_FORM = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([A-Za-z%/]+)\s*")
+_FORM = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([A-Za-z%/]+)\s*", re.ASCII)
 
 
 def quantity(value: object, dimension: str) -> float:

@@ -54,13 +54,15 @@ class Fault:
         whole(self.extra_delay_ns, "fault: extra_delay_ns", 0)
 
     def over(self, segment: Segment) -> Segment:
-        """The segment under this fault."""
+        """The segment under this fault. Where less than a bit a second is left of the rate, nothing passes."""
+        rate = None if segment.rate_bps is None else segment.rate_bps * self.rate_factor
+        dark = rate is not None and rate < 1
         return replace(
             segment,
             up=segment.up and not self.outage,
             hold=segment.hold if self.hold is None or not self.outage else self.hold,
-            rate_bps=None if segment.rate_bps is None else segment.rate_bps * self.rate_factor,
-            loss=1 - (1 - segment.loss) * (1 - self.loss),
+            rate_bps=segment.rate_bps if dark else rate,
+            loss=1.0 if dark else 1 - (1 - segment.loss) * (1 - self.loss),
             ber=min(segment.ber + self.ber, 0.5),
             delay_ns=segment.delay_ns + self.extra_delay_ns,
             bursts=self.bursts or segment.bursts,

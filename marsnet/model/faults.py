@@ -12,6 +12,9 @@ from marsnet.model.radio import Band
 from marsnet.model.times import WhenField
 from marsnet.model.topology import Name
 
+MOST_INCIDENTS = 10_000
+"""How often a fault can happen in a run."""
+
 
 class Delivered(Strict):
     """So many bundles of a flow have been delivered."""
@@ -113,6 +116,14 @@ class PowerCycle(Planned):
     node: str
     off: PositiveDuration
     on: PositiveDuration
+
+    @model_validator(mode="after")
+    def _few(self) -> Self:
+        if self.duration > MOST_INCIDENTS * (self.off + self.on):
+            raise misplaced(
+                f"the node is switched off more than {MOST_INCIDENTS} times", "lengthen 'off' and 'on'", "off"
+            )
+        return self
 
 
 class LinkOutage(Planned):

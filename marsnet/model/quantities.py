@@ -51,6 +51,12 @@ def _positive(value: float) -> float:
     return value
 
 
+def _octets(value: float) -> float:
+    if value < 1:
+        raise ValueError(f"{value:g} bytes are less than one; give more")
+    return value
+
+
 def _fraction(value: float) -> float:
     if not 0 <= value <= 1:
         raise ValueError(f"{100 * value:g} % is out of range; give 0 % to 100 %")
@@ -80,6 +86,8 @@ Rate = Annotated[float, _parser("rate"), AfterValidator(_positive), _schema("rat
 """bit/s, more than zero."""
 Size = Annotated[float, _parser("size"), AfterValidator(_positive), _schema("size")]
 """Bytes, more than zero."""
+Octets = Annotated[float, _parser("size"), AfterValidator(_octets), _schema("size")]
+"""Bytes, one or more: what is sent."""
 Length = Annotated[float, _parser("length"), _schema("length")]
 """Metres."""
 Angle = Annotated[float, _parser("angle"), _schema("angle")]

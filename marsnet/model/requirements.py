@@ -148,7 +148,10 @@ class VolumeRequirement(Selection):
 
 
 class RecoveryRequirement(Selection):
-    """Time after a fault until each flow that is looked at delivers again. A fault that did not happen needs none."""
+    """Time after a fault until each flow that is looked at delivers again. A fault that did not happen needs none.
+
+    What had left its source before the fault began does not count.
+    """
 
     kind: Literal["recovery"]
     fault: str = Field(description="name of the fault")
@@ -162,6 +165,12 @@ class FidelityRequirement(Strict):
     kind: Literal["fidelity"]
     link_lateness_p99: Duration | None = None
     node_lateness_p99: Duration | None = None
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if self.link_lateness_p99 is None and self.node_lateness_p99 is None:
+            raise misplaced("the fidelity has no bound", "give 'link_lateness_p99', 'node_lateness_p99' or both")
+        return self
 
 
 class PrintedRequirement(Strict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Literal, Protocol, Self, TypeVar
@@ -31,6 +32,7 @@ from marsnet.model.templates import unknown_setting
 from marsnet.model.times import When
 from marsnet.model.topology import Name, Site, Topology, build_topology
 from marsnet.model.traffic import Flow, read_trace
+from marsnet.units import format_size
 
 
 class Fidelity(Strict):
@@ -84,6 +86,23 @@ class Scenario(Strict):
         return self
 
     @model_validator(mode="after")
+    def _no_circles(self) -> Self:
+        waits = {fault.name: fault.when.begins or fault.when.ends for fault in self.faults if fault.name and fault.when}
+        for index, fault in enumerate(self.faults):
+            seen, name = [fault.name], waits.get(fault.name or "")
+            while name is not None and name not in seen:
+                seen.append(name)
+                name = waits.get(name)
+            if name is not None and name == fault.name != seen[-1]:
+                way = " and ".join(repr(other) for other in seen[1:])
+                raise misplaced(
+                    f"fault {fault.name!r} waits for {way}, which waits for it",
+                    "let one of them begin at a time",
+                    *("faults", index, "when"),
+                )
+        return self
+
+    @model_validator(mode="after")
     def _something_happens(self) -> Self:
         if not self.traffic and not self.programs:
             raise misplaced("nothing happens: the scenario has neither flows nor programs", "add one", "traffic")
@@ -130,7 +149,7 @@ def load_scenario(path: str | Path, settings: Mapping[str, object] | None = None
         }
     )
     file = Path(path).parent / scenario.topology
-    if not file.exists():
+    if not file.is_file():
         raise document.error(
             ("topology",), f"there is no topology {str(file)!r}", "give its path relative to this file"
         )
@@ -197,6 +216,11 @@ def _dangling(scenario: Scenario, topology: Topology) -> list[tuple[tuple[int | 
         need("node", flow.source, nodes, "traffic", i, "source")
         if flow.destination is not None:
             need("node", flow.destination, nodes, "traffic", i, "destination")
+        room = nodes[flow.source].storage if flow.source in nodes else math.inf
+        if flow.size is not None and flow.size > room:
+            whole, quota = format_size(flow.size), format_size(room)
+            what = f"a bundle of {whole} never fits the storage of {flow.source!r}, {quota}"
+            found.append((("traffic", i, "size"), what, "send smaller ones, or give the node more 'storage'"))
         if flow.trace is not None:
             for entry in read_trace(flow.trace):
                 to = entry.destination or flow.destination

@@ -13,7 +13,8 @@ from marsnet.errors import InputError
 from marsnet.units import quantity
 
 _LOCAL = re.compile(
-    r"sol\s+(\d+)\s+(\d{1,2}):(\d{2})(?::(\d{2}))?\s+(LTST|LMST)\s+at\s+([a-z][a-z0-9_-]*)", re.IGNORECASE
+    r"sol\s+(\d+)\s+(\d{1,2}):([0-5]\d)(?::([0-5]\d))?\s+(LTST|LMST)\s+at\s+([a-z][a-z0-9_-]*)",
+    re.IGNORECASE | re.ASCII,
 )
 
 

@@ -11,11 +11,13 @@ from typing import Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from marsnet.errors import InputError
-from marsnet.model.quantities import PositiveDuration, Size, Strict, misplaced
+from marsnet.model.quantities import Octets, PositiveDuration, Strict, misplaced
 from marsnet.model.times import When, WhenField
 from marsnet.model.topology import Name, ServiceClassName
 from marsnet.units import quantity
 
+LONGEST_LIFETIME = 1000 * 365.25 * 86400.0
+"""Seconds: far less than the 64 bits of milliseconds that a bundle has for it (RFC 9171 section 4.3.1)."""
 _COLUMNS = ("time", "size", "class", "destination")
 
 
@@ -25,7 +27,7 @@ class Reply(Strict):
     Without a class or a lifetime, those of the request.
     """
 
-    size: Size
+    size: Octets
     service_class: ServiceClassName | None = Field(default=None, alias="class")
     lifetime: PositiveDuration | None = None
 
@@ -43,12 +45,12 @@ class Flow(Strict):
     destination: str | None = None
     service_class: ServiceClassName = Field(alias="class")
     tenant: Name | None = Field(default=None, description="whose traffic it is")
-    size: Size | None = None
+    size: Octets | None = None
     every: PositiveDuration | None = None
     arrivals: Literal["periodic", "poisson"] = "periodic"
     burst: int = Field(default=1, ge=1)
     trace: Path | None = Field(default=None, description="CSV with a header: time, size, and class or destination")
-    volume: Size | None = None
+    volume: Octets | None = None
     file: Path | None = None
     window: int = Field(default=16, ge=1, le=10_000)
     reply: Reply | None = None
@@ -72,6 +74,10 @@ class Flow(Strict):
         if (self.size is None) != (kind == "trace"):
             wrong = "its trace has the sizes" if kind == "trace" else f"flow {self.name!r} has no size"
             raise misplaced(wrong, "remove 'size'" if kind == "trace" else "add 'size', of a bundle", "size")
+        if self.lifetime > LONGEST_LIFETIME:
+            raise misplaced(
+                f"flow {self.name!r} has a lifetime of {self.lifetime:g} s", "give a thousand years at most", "lifetime"
+            )
         given = self.model_fields_set
         for key, fits in (
             ("arrivals", {"every"}),

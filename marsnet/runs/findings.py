@@ -359,16 +359,19 @@ def _recovery(requirement: RecoveryRequirement, case: Case) -> Finding:
     happened = [incident for incident in case.outcome.incidents if incident.name == requirement.fault]
     if not happened:
         return Finding(name, True, "the fault did not happen", required)
-    deliveries: dict[str, list[float]] = {}
+    deliveries: dict[str, list[tuple[float, float]]] = {}
     for life in case.select(requirement):
         deliveries.setdefault(life.flow, [])
         if life.delivered is not None:
-            deliveries[life.flow].append(life.delivered)
+            deliveries[life.flow].append((_left(life, case.light), life.delivered))
     worst, slowest = (math.inf, "no flow") if not deliveries else (0.0, "")
     for incident in happened:
         since = incident.end if requirement.after == "end" else incident.start
         for flow, times in deliveries.items():
-            took = min((time - since for time in times if time >= since), default=math.inf)
+            # What was on its way before the fault proves nothing.
+            took = min(
+                (time - since for left, time in times if left >= incident.start and time >= since), default=math.inf
+            )
             if took >= worst:
                 worst, slowest = took, flow
     measured = format_duration(worst) if math.isfinite(worst) else "never"
@@ -379,6 +382,12 @@ def _recovery(requirement: RecoveryRequirement, case: Case) -> Finding:
         required,
         worst if math.isfinite(worst) else None,
     )
+
+
+def _left(life: Life, light: LightTimes) -> float:
+    """When a bundle that was delivered had left its source: its arrival at the next node less the light time."""
+    node, time = life.hops[1] if len(life.hops) > 1 else (life.destination, life.delivered or life.created)
+    return time - light.between(life.source, node, life.created)
 
 
 def _fidelity(requirement: FidelityRequirement, case: Case) -> Finding:

@@ -15,12 +15,14 @@ from marsnet.model.topology import Topology
 from marsnet.model.traffic import Flow
 from marsnet.plan.files import read_plan
 from marsnet.plan.types import ContactPlan
-from marsnet.sky.planner import plan_contacts
+from marsnet.sky.planner import check_covered, plan_contacts
 from marsnet.units import format_duration
 from marsnet.worlds.foreign import refuse_foreign
 from marsnet.worlds.incidents import incidents, plan_name, without, wrong
 from marsnet.worlds.spec import Incident, RunSpec, check_rate, mission_time
 
+MOST_BUNDLES = 10_000_000
+"""Bundles that a flow sends in a run at most: more would not end."""
 TAIL = 7200.0
 """The plan reaches so many seconds beyond the run, so that routes at its end are not cut off."""
 
@@ -125,17 +127,23 @@ def check_times(
     """Resolve every time that the scenario names, read from `path` with these settings.
 
     Raises:
-        InputError: naming file and line: a flow that ends before it starts, a fault outside of the run, a local time
-            at a node that has none.
+        InputError: naming file and line: an interval without ephemeris, a flow that ends before it starts, a fault
+            outside of the run, a local time at a node that has none.
     """
     document = read_document(path, settings)
     place: tuple[int | str, ...] = ()
     try:
+        place = ("start",)
+        check_covered(topology, scenario.start, 0.0)
+        place = ("duration",)
+        check_covered(topology, scenario.start, scenario.duration + TAIL)
         for index, flow in enumerate(scenario.traffic):
             place = ("traffic", index, "start")
             start = _start(flow, scenario, topology)
             place = ("traffic", index, "start" if flow.stop is None else "stop")
             _check_stop(flow, start, scenario, topology)
+            place = ("traffic", index, "every")
+            _check_number(flow, start, scenario, topology)
         for index, fault in enumerate(scenario.faults):
             place = ("faults", index, "at")
             incidents(scenario.model_copy(update={"faults": scenario.faults[: index + 1]}), topology)
@@ -225,9 +233,24 @@ def _check_end(program: Program, stop: When, begin: float, scenario: Scenario, t
 
 def _check_stop(flow: Flow, start: float, scenario: Scenario, topology: Topology) -> None:
     stop = scenario.duration if flow.stop is None else mission_time(flow.stop, scenario, topology)
-    if stop <= start:
-        until = f"the end of the run at {format_duration(stop)}" if flow.stop is None else repr(flow.stop.text)
+    if start >= min(stop, scenario.duration):
+        ends = stop >= scenario.duration
+        until = (
+            f"the end of the run at {format_duration(scenario.duration)}"
+            if ends
+            else repr(flow.stop and flow.stop.text)
+        )
         raise InputError(
             f"flow {flow.name!r} starts at {flow.start.text!r} and stops at {until}, which is not later",
-            remedy="give an earlier 'start'" if flow.stop is None else "give a later 'stop'",
+            remedy="give an earlier 'start'" if ends else "give a later 'stop'",
+        )
+
+
+def _check_number(flow: Flow, start: float, scenario: Scenario, topology: Topology) -> None:
+    stop = scenario.duration if flow.stop is None else mission_time(flow.stop, scenario, topology)
+    number = 0.0 if flow.every is None else (min(stop, scenario.duration) - start) / flow.every * flow.burst
+    if number > MOST_BUNDLES:
+        raise InputError(
+            f"flow {flow.name!r} sends {number:.3g} bundles",
+            remedy=f"send at most {MOST_BUNDLES:,d}, of a greater size",
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -12,9 +11,7 @@ from marsnet.dtn.node.ledger import Record, Step
 from marsnet.model.requirements import DeadlineRequirement, LatencyRequirement, Requirement
 from marsnet.plan.types import ContactPlan
 from marsnet.runs.lives import Life
-
-_BEGINS = {Step.ACCEPTED, Step.RECEIVED, Step.FRAGMENTED, Step.REASSEMBLED}
-_ENDS = {Step.FORWARDED, Step.DELIVERED, Step.EXPIRED, Step.DROPPED}
+from marsnet.worlds.contents import Contents
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,27 +39,20 @@ class Stay:
 
 
 def stays(records: Iterable[Record]) -> Iterator[Stay]:
-    """Every stay of a bundle in a store, in order of its end.
+    """Every stay of a bundle or a fragment in a store, in order of its end.
 
     A bundle that is cut ends where its fragments begin, and fragments end where their bundle is whole again.
     """
+    contents = Contents()
     since: dict[tuple[str, str], float] = {}
-    fragments: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for record in sorted(records, key=lambda r: r.time):
-        place = record.node, record.bundle
-        if record.step in _BEGINS:
-            over = {str(record.details.get("of", ""))}
-            if record.step == Step.REASSEMBLED:
-                over = fragments.pop(place, set())
-            for name in sorted(over):
-                if (record.node, name) in since:
-                    yield Stay(record.node, name, "", since.pop((record.node, name)), record.time)
-            since.setdefault(place, record.time)
-            whole = original(record.bundle)[0]
-            if whole != record.bundle:
-                fragments[record.node, whole].add(record.bundle)
-        elif record.step in _ENDS and place in since:
-            yield Stay(*place, str(record.details.get("peer", "")), since.pop(place), record.time)
+        move = contents.note(record)
+        if move is None:
+            continue
+        for name in move.gone:
+            yield Stay(record.node, name, move.peer, since.pop((record.node, name)), record.time)
+        if move.come:
+            since[record.node, record.bundle] = record.time
     for (node, bundle), begin in since.items():
         yield Stay(node, bundle, "", begin, math.inf)
 

@@ -6,35 +6,22 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
+from marsnet.dtn.node.identity import original
 from marsnet.dtn.node.ledger import Record, Step
 from marsnet.plan.types import ContactPlan
 from marsnet.runs.lives import Life
 from marsnet.worlds.availability import real_contacts, union
+from marsnet.worlds.contents import Contents
 from marsnet.worlds.spec import Outcome
-
-_ENDS = (Step.FORWARDED, Step.DELIVERED, Step.EXPIRED, Step.DROPPED)
 
 
 def storage_peaks(records: Iterable[Record]) -> dict[str, int]:
-    """The most payload bytes that each node's store held at a time."""
-    sizes: dict[str, int] = {}
-    held: dict[str, set[str]] = defaultdict(set)
-    level: dict[str, int] = defaultdict(int)
+    """The most payload bytes that each node's store held at a time; of a fragment, the octets that it carries."""
+    contents = Contents()
     peak: dict[str, int] = defaultdict(int)
     for record in sorted(records, key=lambda r: r.time):
-        if record.step == Step.ACCEPTED:
-            sizes[record.bundle] = record.details["size"]
-        size, node = sizes.get(record.bundle, 0), record.node
-        if record.step in (Step.ACCEPTED, Step.RECEIVED):
-            if record.bundle not in held[node]:
-                held[node].add(record.bundle)
-                level[node] += size
-                peak[node] = max(peak[node], level[node])
-        elif (
-            record.step in (Step.FORWARDED, Step.DELIVERED, Step.EXPIRED, Step.DROPPED) and record.bundle in held[node]
-        ):
-            held[node].remove(record.bundle)
-            level[node] -= size
+        if contents.note(record) is not None:
+            peak[record.node] = max(peak[record.node], contents.payload[record.node])
     return dict(peak)
 
 
@@ -79,7 +66,8 @@ def starvation(outcome: Outcome, plan: ContactPlan, lives: Mapping[str, Life], s
 
     A bundle waits from its arrival in a store to its departure, which is its arrival at the next node less the light
     time. Others pass it by until the last of another class and for the same destination has left ahead of it. Counted
-    is the time in which there was a contact to a neighbour that they went to.
+    is the time in which there was a contact to a neighbour that they went to. Fragments have waited since their bundle
+    came.
 
     Returns:
         Seconds, 0 where nobody waited for others; None where there is no bundle of the class.
@@ -87,8 +75,10 @@ def starvation(outcome: Outcome, plan: ContactPlan, lives: Mapping[str, Life], s
     departures: dict[tuple[str, str], _Departures] = defaultdict(_Departures)
     waits: list[tuple[str, str, float, float]] = []
     present: dict[tuple[str, str], float] = {}
+    came: dict[tuple[str, str], float] = {}
     for record in sorted(outcome.records, key=lambda r: r.time):
-        life = lives.get(record.bundle)
+        whole = original(record.bundle)[0]
+        life = lives.get(whole)
         if life is None:
             continue
         mine = life.service_class == service_class
@@ -100,7 +90,14 @@ def starvation(outcome: Outcome, plan: ContactPlan, lives: Mapping[str, Life], s
             if (since := present.pop((peer, record.bundle), None)) is not None:
                 waits.append((peer, life.destination, since, left))
         if mine and record.step in (Step.ACCEPTED, Step.RECEIVED):
-            present[record.node, record.bundle] = record.time
+            present[record.node, record.bundle] = came[record.node, record.bundle] = record.time
+        elif mine and record.step == Step.FRAGMENTED:
+            cut = record.node, str(record.details["of"])
+            present.pop(cut, None)
+            came[record.node, record.bundle] = present[record.node, record.bundle] = came.get(cut, record.time)
+        elif record.step == Step.REASSEMBLED:
+            for place in [p for p in present if p[0] == record.node and original(p[1])[0] == whole]:
+                del present[place]
         elif record.step in (Step.DELIVERED, Step.EXPIRED, Step.DROPPED):
             since = present.pop((record.node, record.bundle), None)
             if since is not None and record.step != Step.DELIVERED:
@@ -108,7 +105,7 @@ def starvation(outcome: Outcome, plan: ContactPlan, lives: Mapping[str, Life], s
     if not any(life.service_class == service_class for life in lives.values()):
         return None
     for (node, bundle), since in present.items():
-        waits.append((node, lives[bundle].destination, since, outcome.elapsed))
+        waits.append((node, lives[original(bundle)[0]].destination, since, outcome.elapsed))
     contacts = real_contacts(plan, outcome.incidents)
     opened = {}
     for key, at in departures.items():

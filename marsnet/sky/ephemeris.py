@@ -22,6 +22,8 @@ Body = Literal["earth", "mars", "sun"]
 
 LIGHT_SPEED = 299_792_458.0
 """m/s, exact."""
+_CALENDAR = 1e11
+"""Seconds from an epoch that still have a date, some three thousand years."""
 KERNEL = "de440_2025_2041.bsp"
 _CHAINS: dict[Body, tuple[tuple[int, int], ...]] = {
     "earth": ((0, 3), (3, 399)),
@@ -71,7 +73,7 @@ def require_covered(timeline: Timeline, start: float, end: float) -> None:
     tdb = timeline.tdb(np.array([start, end]))
     for instant, time in zip(tdb, (start, end), strict=True):
         if not first + margin <= instant <= last - margin:
-            raise _outside(timeline.utc(time) if np.isfinite(time) else str(time))
+            raise _outside(timeline.utc(time) if abs(time) < _CALENDAR else f"{time:g} s after {timeline.epoch}")
 
 
 def _outside(what: str) -> InputError:

@@ -22,6 +22,7 @@ from marsnet.sky.nodes import Sky
 from marsnet.sky.ranges import RANGE_ERROR, Lines
 from marsnet.sky.rates import Levels, Pieces
 from marsnet.sky.stretch import Carrier, Job, Pair, Stretch, plan_stretches
+from marsnet.sky.timescale import Timeline
 
 Progress = Callable[[float, float], None]
 """Called with the seconds done and the seconds in all."""
@@ -120,10 +121,24 @@ def stream_contacts(
         raise InputError(f"a duration of {duration:g} s leaves nothing to plan", remedy="give a positive duration")
     sky = Sky.of(topology, start, base_dir)
     pairs = _pairs(topology)
-    if pairs:
-        require_covered(sky.timeline, -_LIGHT_MARGIN, duration + _LIGHT_MARGIN)
+    check_covered(topology, start, duration)
     job = Job(sky, pairs, range_error, blocking_radius)
     return _chunks(topology, job, float(duration), progress)
+
+
+def check_covered(topology: Topology, start: str, duration: float) -> None:
+    """Refuse an interval that cannot be planned because the ephemeris does not reach so far.
+
+    Args:
+        topology: without radio links it may be any.
+        start: UTC instant, ISO 8601.
+        duration: seconds.
+
+    Raises:
+        InputError: naming the instant and the years that are covered.
+    """
+    if any(link.wired is None for link in topology.links):
+        require_covered(Timeline.at(start), -_LIGHT_MARGIN, duration + _LIGHT_MARGIN)
 
 
 def _pairs(topology: Topology) -> tuple[Pair, ...]:

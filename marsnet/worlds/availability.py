@@ -13,20 +13,49 @@ _HORIZON = 86400.0
 
 
 def real_contacts(plan: ContactPlan, incidents: Iterable[Incident]) -> list[Contact]:
-    """The plan's contacts less the time in which an incident kept their links or their ends down."""
+    """The plan's contacts less the times of transmission that an incident spoils.
+
+    What is down does not transmit, and does not hear what arrives: at a receiver, an incident takes what left a light
+    time before it. Where all frames of a direction are lost, its contact is none.
+    """
     contacts = list(plan.contacts)
     for incident in incidents:
         cut: list[Contact] = []
         for contact in contacts:
-            hit = contact.link in incident.links or incident.down in (contact.source, contact.target)
-            if not hit or contact.end <= incident.start or contact.start >= incident.end:
-                cut.append(contact)
-                continue
-            for start, end in ((contact.start, incident.start), (incident.end, contact.end)):
-                if start < end:
-                    cut.append(replace(contact, start=start, end=end))
+            gaps = _gaps(plan, contact, incident)
+            cut += _less(contact, gaps) if gaps else [contact]
         contacts = cut
     return sorted(contacts, key=lambda c: c.start)
+
+
+def _gaps(plan: ContactPlan, contact: Contact, incident: Incident) -> list[tuple[float, float]]:
+    """Times of transmission of a contact's direction at which an incident lets nothing arrive."""
+    gaps = [
+        (fade.start, fade.end)
+        for fade in incident.fades
+        if fade.loss >= 1 and fade.link == contact.link and fade.source in ("", contact.source)
+    ]
+    linked = contact.link in incident.links
+    if incident.down == contact.source or (linked and is_at(incident, contact.source)):
+        gaps.append((incident.start, incident.end))
+    if incident.down == contact.target or (linked and is_at(incident, contact.target)):
+        gaps.append((_departure(plan, contact, incident.start), _departure(plan, contact, incident.end)))
+    return gaps
+
+
+def is_at(incident: Incident, node: str) -> bool:
+    """Whether an incident of a link is at that end of it: a silent node's own, an outage at both."""
+    return incident.kind != "node_silent" or incident.subject == node
+
+
+def _less(contact: Contact, gaps: Iterable[tuple[float, float]]) -> list[Contact]:
+    """A contact without some times."""
+    left, at = [], contact.start
+    for start, end in [*union(gaps), (contact.end, contact.end)]:
+        if at < min(start, contact.end):
+            left.append(replace(contact, start=at, end=min(start, contact.end)))
+        at = max(at, end)
+    return left
 
 
 def online_intervals(

@@ -13,6 +13,7 @@ from marsnet.links.config import DEFAULT_LIMIT_BYTES, DEFAULT_LIMIT_FRAMES, Clas
 from marsnet.links.planned import Outage, line_ns, timeline_for
 from marsnet.links.timeline import Fault, Segment, faulted
 from marsnet.model.topology import ClassLimit, Link
+from marsnet.worlds.availability import is_at
 from marsnet.worlds.spec import Fade, Incident, RunSpec
 
 _NS = 1_000_000_000
@@ -61,8 +62,8 @@ def channels(
         for source, target in (link.between, link.between[::-1]):
             # A silent node's own transmitter and receiver are down: what had left it still arrives elsewhere, and what
             # is on its way to it arrives if it hears again by then. An outage of the link is at both ends.
-            outages = [Outage(i.start, i.end) for i in down if _ends(i, source)]
-            deaf = _deaf([i for i in down if _ends(i, target)], clock)
+            outages = [Outage(i.start, i.end) for i in down if is_at(i, source)]
+            deaf = _deaf([i for i in down if is_at(i, target)], clock)
             found.append(
                 Channel(
                     link.title,
@@ -79,7 +80,7 @@ def channels(
                             hold=link.queue.outage == "hold",
                             outages=outages,
                         ),
-                        [_fault(fade, clock) for fade in fades if fade.source in ("", source)],
+                        _faults((fade for fade in fades if fade.source in ("", source)), clock),
                     ),
                     deaf,
                 )
@@ -87,15 +88,14 @@ def channels(
     return found
 
 
-def _ends(incident: Incident, node: str) -> bool:
-    """Whether an incident of a link is at that end of it."""
-    return incident.kind != "node_silent" or incident.subject == node
-
-
-def _fault(fade: Fade, clock: MissionClock) -> Fault:
-    return Fault(
-        line_ns(clock, fade.start), line_ns(clock, fade.end), rate_factor=fade.rate, ber=fade.ber, loss=fade.loss
-    )
+def _faults(fades: Iterable[Fade], clock: MissionClock) -> list[Fault]:
+    """Fades in line time; one shorter than its nanosecond is none."""
+    times = ((line_ns(clock, fade.start), line_ns(clock, fade.end), fade) for fade in fades)
+    return [
+        Fault(start, end, rate_factor=fade.rate, ber=fade.ber, loss=fade.loss)
+        for start, end, fade in times
+        if start < end
+    ]
 
 
 def starting(segments: Iterable[Segment], now_ns: int) -> Iterator[Segment]:

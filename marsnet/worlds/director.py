@@ -16,6 +16,7 @@ from typing import Protocol
 from marsnet.dtn.node.conditions import Conditions, Tampering
 from marsnet.dtn.node.ledger import Record, Step
 from marsnet.model.faults import Fault
+from marsnet.worlds.contents import Contents
 from marsnet.worlds.incidents import made
 from marsnet.worlds.spec import Incident, RunSpec
 
@@ -61,8 +62,7 @@ class Director:
         self._happened: list[Incident] = list(spec.incidents)
         self._active: list[Incident] = []
         self._down: dict[str, int] = defaultdict(int)
-        self._held: dict[str, dict[str, int]] = defaultdict(dict)
-        self._sizes: dict[str, int] = {}
+        self._contents = Contents()
         self._flows: dict[str, str] = {}
         known = {incident.name for incident in spec.incidents}
         self._waiting = [
@@ -118,17 +118,13 @@ class Director:
                         self._trigger(waiting, now)
                 elif when.storage is not None and record.node == when.storage.node:
                     quota = self._spec.topology.nodes[record.node].storage
-                    if sum(self._held[record.node].values()) > when.storage.above * quota:
+                    if self._contents.payload[record.node] > when.storage.above * quota:
                         self._trigger(waiting, now)
 
     def _note(self, record: Record) -> None:
         if record.step == Step.ACCEPTED:
             self._flows[record.bundle] = record.details["flow"]
-            self._sizes[record.bundle] = record.details["size"]
-        if record.step in (Step.ACCEPTED, Step.RECEIVED):
-            self._held[record.node][record.bundle] = self._sizes.get(record.bundle, 0)
-        elif record.step in (Step.FORWARDED, Step.DELIVERED, Step.EXPIRED, Step.DROPPED):
-            self._held[record.node].pop(record.bundle, None)
+        self._contents.note(record)
 
     def _trigger(self, waiting: _Waiting, now: float) -> None:
         self._waiting.remove(waiting)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from marsnet.clock import parse_utc
 from marsnet.errors import InputError
 from marsnet.model.faults import (
+    MOST_INCIDENTS,
     BitErrors,
     ClockDrift,
     ControllerLoss,
@@ -154,6 +155,8 @@ def _starts(
         starts: list[float] = []
         time = draw.expovariate(1 / fault.every)
         while time < scenario.duration:
+            if len(starts) == MOST_INCIDENTS:
+                raise InputError(f"a fault happens more than {MOST_INCIDENTS} times", remedy="lengthen 'every'")
             starts.append(time)
             time += fault.duration + draw.expovariate(1 / fault.every)
         return starts
@@ -161,9 +164,16 @@ def _starts(
         happens = draw.random() < (fault.probability or 0.0)
         return [draw.uniform(0.0, scenario.duration)] if happens else []
     condition = fault.when
-    if condition.contact_opens is not None and plan is not None:
+    if condition.contact_opens is not None:
         after = condition.contact_opens.after
         least = 0.0 if after is None else mission_time(after, scenario, topology)
+        if after is not None and not 0 <= least < scenario.duration:
+            raise InputError(
+                f"a fault waits for a contact after {after.text!r}, which is outside of the run",
+                remedy="give an instant within the duration",
+            )
+        if plan is None:
+            return None
         opens = (c.start for c in plan.contacts if c.link == condition.contact_opens.link and c.start >= least)
         return [at + condition.delay for at in sorted(opens)[:1]]
     other = condition.begins or condition.ends

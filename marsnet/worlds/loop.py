@@ -67,6 +67,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._serial = 0
         self._shared = contextvars.copy_context()
+        self._broken: BaseException | None = None
 
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
@@ -112,3 +113,22 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             handle = ready.popleft()
             if not handle._cancelled:
                 handle._run()
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """What goes wrong in a callback ends the run: a verdict would be about another network."""
+        error = context.get("exception")
+        if not isinstance(error, BaseException):
+            super().call_exception_handler(context)
+            return
+        self._broken = self._broken or error
+        self.stop()
+
+    def run_forever(self) -> None:
+        """Go on until the loop is stopped.
+
+        Raises:
+            Exception: what went wrong in a callback.
+        """
+        super().run_forever()
+        if self._broken is not None:
+            raise self._broken

@@ -151,6 +151,29 @@ MISTAKES: dict[str, tuple[str, str]] = {
         "  - kind: node_crash\n    node: mro\n    at: 90 min\n    duration: 1 h\n",
         "17: node 'mro' crashes at 5400 s while it is down already; move the second crash to 7200 s or later",
     ),
+    "circle": (
+        "  - {name: a, kind: node_crash, node: mro, duration: 1 h, when: {begins: b}}\n"
+        "  - {name: b, kind: node_crash, node: areo, duration: 1 h, when: {ends: a}}\n",
+        "11: fault 'a' waits for 'b', which waits for it; let one of them begin at a time",
+    ),
+    "contact-after-the-run": (
+        "  - kind: node_silent\n    node: mro\n    duration: 1 h\n"
+        "    when: {contact_opens: {link: mro--rover, after: 6 h}}\n",
+        "11: a fault waits for a contact after '6 h', which is outside of the run; give an instant within the duration",
+    ),
+    "minute-60": (
+        "  - kind: node_silent\n    node: mro\n    duration: 1 h\n    at: sol 0 06:60 LTST at rover\n",
+        "14: faults.0.at: 'sol 0 06:60 LTST at rover' is no instant; write '11 h' after the start, "
+        "'2026-10-01T12:00:00Z', or 'sol 3 06:00 LTST at jezero'",
+    ),
+    "endless-cycle": (
+        f"  - kind: power_cycle\n    node: mro\n    off: 1 us\n    on: 1 us\n{AT}",
+        "13: the node is switched off more than 10000 times; lengthen 'off' and 'on'",
+    ),
+    "endless-chance": (
+        "  - kind: node_silent\n    node: mro\n    duration: 1 us\n    every: 1 ms\n",
+        "11: a fault happens more than 10000 times; lengthen 'every'",
+    ),
     "no-off": (f"  - kind: power_cycle\n    node: mro\n    on: 1 h\n{AT}", "11: 'faults.0.off' is missing; add 'off'"),
 }
 

@@ -49,6 +49,10 @@ requirements:
 """
 TIMES = "write it like '20 min' (units: ns, us, ms, s, min, h, d, sol, sols)"
 INSTANTS = "write '11 h' after the start, '2026-10-01T12:00:00Z', or 'sol 3 06:00 LTST at jezero'"
+SPAN = (
+    "is outside the ephemeris; choose instants between 2025-01-01 and 2040-12-31, or replace the excerpt as "
+    "marsnet/sky/data/README.md says"
+)
 NODES = "there are mcc, dss14, dss43, dss63, mro, areo, rover, habitat"
 
 # name: right text, wrong text, what follows the file's name in the message
@@ -114,12 +118,6 @@ MISTAKES: dict[str, tuple[str, str, str]] = {
         "    stop: 6 h",
         "    stop: 30 min",
         "15: flow 'telemetry' starts at '1 h' and stops at '30 min', which is not later; give a later 'stop'",
-    ),
-    "start-after-the-run": (
-        "    start: 1 h\n    stop: 6 h",
-        "    start: 9 h",
-        "14: flow 'telemetry' starts at '9 h' and stops at the end of the run at 8.00 h, which is not later; "
-        "give an earlier 'start'",
     ),
     "start-before-the-run": (
         "    start: 1 h",
@@ -188,6 +186,40 @@ MISTAKES: dict[str, tuple[str, str, str]] = {
         "first_light.yaml",
         "first_dark.yaml",
         f"3: there is no topology '{DARK}'; give its path relative to this file",
+    ),
+    "folder-for-a-topology": (
+        "/first_light.yaml",
+        "",
+        f"3: there is no topology '{TOPOLOGY.parent}'; give its path relative to this file",
+    ),
+    "start-before-the-ephemeris": (
+        "2026-10-01T10:00:00Z",
+        "1969-07-20T20:17:40Z",
+        f"4: 1969-07-20T19:02:40.000Z {SPAN}",
+    ),
+    "endless-run": ("duration: 8 h", "duration: 1e300 s", f"5: 1e+300 s after 2026-10-01T10:00:00.000Z {SPAN}"),
+    "nothing-in-a-bundle": ("size: 1 kB", "size: 4 bit", "11: traffic.0.size: 0.5 bytes are less than one; give more"),
+    "bundle-that-never-fits": (
+        "size: 1 MB",
+        "size: 3 GB",
+        "16: a bundle of 3 GB never fits the storage of 'rover', 2 GB; "
+        "send smaller ones, or give the node more 'storage'",
+    ),
+    "endless-lifetime": (
+        "lifetime: 8 h",
+        "lifetime: 1e20 s",
+        "13: flow 'telemetry' has a lifetime of 1e+20 s; give a thousand years at most",
+    ),
+    "too-many-bundles": (
+        "every: 10 min",
+        "every: 1 us",
+        "12: flow 'telemetry' sends 1.8e+10 bundles; send at most 10,000,000, of a greater size",
+    ),
+    "start-after-the-run": (
+        "    start: 1 h\n    stop: 6 h",
+        "    start: 8 h\n    stop: 9 h",
+        "15: flow 'telemetry' starts at '8 h' and stops at the end of the run at 8.00 h, which is not later; "
+        "give an earlier 'start'",
     ),
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from marsnet.dtn.node.ledger import Record, Step
-from marsnet.model.requirements import VolumeRequirement
+from marsnet.model.requirements import FidelityRequirement, VolumeRequirement
 from marsnet.model.scenario import Scenario
 from marsnet.plan.types import Contact, ContactPlan, Range
 from marsnet.runs.findings import Finding
@@ -175,6 +175,45 @@ def test_recovery_is_the_time_until_the_slowest_flow_delivers_again() -> None:
     assert found(wanted | {"flow": "t"}, other, incidents=fault).passed
     assert found(wanted, records).measured == "the fault did not happen"
     assert not found(wanted, [], incidents=fault).passed
+
+
+def test_what_was_on_its_way_before_the_fault_is_no_recovery() -> None:
+    fault = (Incident("node_silent", "relay", 1000.0, 9999.0, ("up", "down"), name="loss"),)
+    wanted = {"kind": "recovery", "fault": "loss", "after": "start", "within": "1 h"}
+    relayed = [
+        step(Step.RECEIVED, "relay", "a", 901.0, peer="rover"),
+        step(Step.RECEIVED, "earth", "a", 1700.0, peer="relay"),
+    ]
+    before = [sent("a", 900.0), *relayed, got("a", 1700.0)]
+    assert found(wanted, before, incidents=fault).measured == "never (t)"
+    waited = [step(Step.RECEIVED, "relay", "b", 2001.0, peer="rover"), got("b", 2900.0)]
+    again = found(wanted, [*before, sent("b", 950.0), *waited], incidents=fault)
+    assert (again.passed, again.value) == (True, 1900.0), "it waited in its source's store, and left after the fault"
+
+
+def test_a_fidelity_without_bounds_is_none() -> None:
+    with pytest.raises(ValueError, match="the fidelity has no bound"):
+        FidelityRequirement.model_validate({"kind": "fidelity"})
+
+
+def cut(time: float, name: str, *parts: tuple[int, int]) -> list[Record]:
+    return [step(Step.FRAGMENTED, "rover", f"{name}@{a}+{n}", time, of=name) for a, n in parts]
+
+
+def test_fragments_fill_a_store_and_can_starve() -> None:
+    name, other = "ipn:1.1/5-0", "ipn:1.1/6-0"
+    parts = ((0, 400), (400, 600))
+    records = [
+        sent(name, 0.0), *cut(5.0, name, *parts), sent(other, 6.0, **{"class": "bulk"}),
+        *(step(Step.RECEIVED, "relay", f"{name}@{a}+{n}", 10.0 + a / 100, peer="rover") for a, n in parts),
+        step(Step.FORWARDED, "rover", f"{name}@0+400", 12.0, peer="relay"),
+    ]  # fmt: skip
+    assert storage_peaks(records) == {"rover": 2000, "relay": 1000}
+    bulk_first = [*records, step(Step.RECEIVED, "relay", other, 13.0, peer="rover")]
+    wanted = {"kind": "starvation", "class": "normal", "at_most": "5 s"}
+    assert found(wanted, bulk_first).value == pytest.approx(12.0), "its second part waited since 0 and was passed at 12"
+    assert not found(wanted, bulk_first).passed
+    assert found(wanted, records).value == 0.0, "a bundle that was cut does not wait any more"
 
 
 def test_fidelity_is_a_bound_in_host_time() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from marsnet.plan.types import Contact, ContactPlan, Range
 from marsnet.worlds.availability import online_intervals, real_contacts, union
-from marsnet.worlds.spec import Incident
+from marsnet.worlds.spec import Fade, Incident
 
 LIGHT = {("rover", "orbiter"): 1.0, ("orbiter", "earth"): 800.0}
 
@@ -40,7 +40,7 @@ def test_patience_bridges_a_short_wait_at_the_relay_and_none_at_the_site() -> No
 def test_a_silent_relay_takes_the_site_offline() -> None:
     plan = plan_of(("rover", "orbiter", 0.0, 1000.0), ("orbiter", "earth", 0.0, 2000.0))
     incident = Incident("node_silent", "orbiter", 300.0, 400.0, ("rover--orbiter", "orbiter--earth"))
-    assert online(plan, 0.0, incident) == [(0.0, 299.0), (400.0, 1000.0)]
+    assert online(plan, 0.0, incident) == [(0.0, 299.0), (399.0, 1000.0)]
 
 
 def test_a_crash_takes_all_contacts_of_a_node() -> None:
@@ -51,7 +51,25 @@ def test_a_crash_takes_all_contacts_of_a_node() -> None:
 def test_incidents_cut_contacts_and_leave_the_rest() -> None:
     plan = plan_of(("rover", "orbiter", 0.0, 1000.0), ("orbiter", "earth", 0.0, 2000.0))
     left = real_contacts(plan, [Incident("link_outage", "rover--orbiter", 900.0, 1500.0, ("rover--orbiter",))])
-    assert [(c.source, c.start, c.end) for c in left] == [("rover", 0.0, 900.0), ("orbiter", 0.0, 2000.0)]
+    assert [(c.source, c.start, c.end) for c in left] == [("rover", 0.0, 899.0), ("orbiter", 0.0, 2000.0)]
+
+
+def test_what_is_down_does_not_hear_what_left_a_light_time_before() -> None:
+    plan = plan_of(("orbiter", "earth", 0.0, 5000.0))
+    cycles = [Incident("power_cycle", "earth", t, t + 100.0, down="earth") for t in (1000.0, 2000.0)]
+    left = real_contacts(plan, cycles)
+    assert [(c.start, c.end) for c in left] == [(0.0, 200.0), (300.0, 1200.0), (1300.0, 5000.0)]
+    outage = real_contacts(plan, [Incident("link_outage", "down", 1000.0, 1100.0, ("orbiter--earth",))])
+    assert [(c.start, c.end) for c in outage] == [(0.0, 200.0), (300.0, 1000.0), (1100.0, 5000.0)]
+
+
+def test_a_direction_that_loses_all_frames_is_no_contact() -> None:
+    plan = plan_of(("rover", "orbiter", 0.0, 1000.0), ("orbiter", "earth", 0.0, 2000.0))
+    fades = (Fade("rover--orbiter", 100.0, 200.0, "rover", loss=1.0), Fade("rover--orbiter", 300.0, 400.0, loss=0.9))
+    assert online(plan, 0.0, Incident("dust_storm", "rover", 100.0, 400.0, fades=fades)) == [
+        (0.0, 100.0),
+        (200.0, 1000.0),
+    ]
 
 
 @pytest.mark.parametrize(

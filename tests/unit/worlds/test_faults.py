@@ -86,6 +86,16 @@ def test_a_partial_rate_slows_but_loses_nothing(tmp_path: Path, plan: ContactPla
     assert late[0] == pytest.approx(0, abs=1)
 
 
+def test_partial_rates_that_leave_less_than_a_bit_a_second_let_nothing_pass(tmp_path: Path, plan: ContactPlan) -> None:
+    slow = {"kind": "partial_rate", "link": "areo--habitat", "rate": "0.1 %", **HOUR}
+    _, outcome, verdict = play(
+        tmp_path, plan, slow, slow, {"kind": "partial_rate", "node": "areo", "rate": "1 %", **HOUR}
+    )
+    assert sound(verdict)
+    dark = [frames.dropped.get("loss", 0) for frames in outcome.frames if frames.link == "areo--habitat"]
+    assert any(dark), "three faults at once, and each frame has its reason"
+
+
 def test_bit_errors_and_losses_cost_retransmissions(tmp_path: Path, plan: ContactPlan) -> None:
     _, outcome, verdict = play(
         tmp_path, plan,
@@ -142,9 +152,24 @@ def test_a_power_cycle_repeats(tmp_path: Path, plan: ContactPlan) -> None:
     assert [(i.start, i.end) for i in outcome.incidents] == [(1800.0 * i, 1800.0 * i + 600) for i in (1, 2, 3, 4)]
     assert sound(verdict)
     assert all(life.fate == "delivered" for life in verdict.lives.values())
-    assert not [c for c in spec.plan.contacts if "areo" in (c.source, c.target) and c.start < 2000 < c.end]
+    assert not [c for c in spec.plan.contacts if c.source == "areo" and c.start < 2000 < c.end]
     for record in outcome.records:
         assert record.node != "areo" or not any(i.start < record.time < i.end for i in outcome.incidents)
+
+
+def test_a_planned_power_cycle_leaves_the_times_out_in_which_nobody_would_hear(
+    tmp_path: Path, plan: ContactPlan
+) -> None:
+    off = {"kind": "power_cycle", "node": "areo", "off": "10 min", "on": "1 h", "planned": True, **HOUR}
+    spec, _, verdict = play(tmp_path, plan, off)
+    assert verdict.passed
+    light = plan.owlt("dss63", "areo", 3600.0)
+    assert light > 600, "a light time after they left, the relay is off"
+    heard = [(c.start, c.end) for c in spec.plan.contacts if c.target == "areo" and c.source.startswith("dss")]
+    assert not [span for span in heard if span[0] < 3600 - light + 300 < span[1]]
+    assert not [span for span in heard if span[0] < 3600 - light - 1 and span[1] > 3600 - light + 1]
+    downlink = [(c.start, c.end) for c in spec.plan.contacts if c.source == "areo"]
+    assert not [span for span in downlink if span[0] < 3900 < span[1]]
 
 
 def test_a_dust_storm_weakens_the_links_of_its_sites_by_band(tmp_path: Path, plan: ContactPlan) -> None:

@@ -35,3 +35,17 @@ def test_waiting_for_what_never_comes_is_an_error() -> None:
     with pytest.raises(DeadlockError):
         loop.run_until_complete(asyncio.Event().wait())
     loop.close()
+
+
+def test_what_goes_wrong_in_a_callback_ends_the_run() -> None:
+    loop, seen = VirtualLoop(), []
+
+    def broken() -> None:
+        raise ValueError("a defect")
+
+    loop.call_at(1.0, broken)
+    loop.call_at(2.0, seen.append, 2.0)
+    with pytest.raises(ValueError, match="a defect"):
+        loop.run_forever()
+    assert not seen, "no verdict on what a broken network went on to do"
+    loop.close()
