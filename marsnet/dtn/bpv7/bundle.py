@@ -63,6 +63,7 @@ class Bundle:
     fragment_offset: int | None = None
     total_length: int | None = None
     raw_primary: bytes | None = field(default=None, init=False, compare=False, repr=False)
+    _key: bytes = field(default=b"", init=False, compare=False, repr=False)
 
     @staticmethod
     def create(
@@ -149,6 +150,13 @@ class Bundle:
         return BundleId(self.source, self.timestamp)
 
     @property
+    def key(self) -> bytes:
+        """The key of its `id`."""
+        if not self._key:
+            object.__setattr__(self, "_key", self.id.key)
+        return self._key
+
+    @property
     def payload(self) -> bytes:
         """The payload block's data."""
         return self.blocks[-1].data
@@ -178,9 +186,11 @@ class Bundle:
 
     def _extension(self, block_type: int) -> bytes | None:
         block = self.block(block_type)
-        if block is not None and block.number in self.encrypted:
+        if block is None:
+            return None
+        if block.number in self.encrypted:
             raise BundleError(Malformation.EXTENSION, f"block {block.number} of type {block_type} is encrypted")
-        return None if block is None else block.data
+        return block.data
 
     @property
     def hop_count(self) -> HopCount | None:
@@ -244,6 +254,8 @@ class Bundle:
             self.total_length,
         )
         object.__setattr__(changed, "raw_primary", self.raw_primary)
+        if not self.flags & 0x01:
+            object.__setattr__(changed, "_key", self._key)
         return changed
 
     def with_block(self, block: CanonicalBlock) -> Bundle:
@@ -340,5 +352,5 @@ def check_primary(bundle: Bundle) -> None:
         raise BundleError(Malformation.FRAGMENT, "a bundle that is no fragment has fragment fields")
     if flags & 0x02 and flags & REPORT_FLAGS:
         raise BundleError(Malformation.FLAGS, "an administrative record asks for status reports")
-    if bundle.source == NULL_EID and (flags & REPORT_FLAGS or not flags & 0x04):
+    if bundle.source.is_null and bundle.source == NULL_EID and (flags & REPORT_FLAGS or not flags & 0x04):
         raise BundleError(Malformation.FLAGS, "an anonymous bundle asks for status reports or may be fragmented")

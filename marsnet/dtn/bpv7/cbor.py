@@ -183,7 +183,7 @@ def head(major: int, value: int) -> bytes:
 
 def uint(value: int) -> bytes:
     """An unsigned integer. Raises BundleError when it does not fit 64 bits."""
-    return head(UNSIGNED, value)
+    return _HEADS[value] if 0 <= value < 24 else head(UNSIGNED, value)
 
 
 def byte_string(value: bytes) -> bytes:

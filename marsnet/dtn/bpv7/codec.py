@@ -151,14 +151,14 @@ def _encode_block(block: CanonicalBlock, parts: list[bytes]) -> None:
 
 def _block_head(block: CanonicalBlock) -> bytes:
     """What goes before a block's data."""
-    uint = cbor.uint
+    uint, crc_type = cbor.uint, block.crc_type
     return b"".join(
         (
-            b"\x86" if block.crc_type else b"\x85",
+            b"\x86" if crc_type else b"\x85",
             uint(block.type),
             uint(block.number),
             uint(block.flags),
-            uint(block.crc_type),
+            uint(crc_type),
             cbor.head(cbor.BYTES, block.size),
         )
     )

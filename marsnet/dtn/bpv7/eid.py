@@ -135,9 +135,7 @@ class Eid:
     @staticmethod
     def from_cbor(data: bytes) -> Eid:
         """The endpoint ID that a CBOR item encodes. Raises BundleError."""
-        eid, end = read_eid(data, 0)
-        cbor.expect_end(data, end)
-        return eid
+        return _alone(data)
 
 
 NULL_EID = Eid(Scheme.DTN)
@@ -174,6 +172,13 @@ def _ipn(allocator: int, node: int, service: int, elements: int) -> Eid:
 
 
 _dtn_cached = lru_cache(2048)(_dtn)
+
+
+@lru_cache(2048)
+def _alone(data: bytes) -> Eid:
+    eid, end = read_eid(data, 0)
+    cbor.expect_end(data, end)
+    return eid
 
 
 def read_eid(data: bytes, position: int) -> tuple[Eid, int]:

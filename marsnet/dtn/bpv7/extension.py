@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from marsnet.dtn.bpv7 import cbor
@@ -68,6 +70,7 @@ class HopCount(NamedTuple):
         return self.hops > self.limit
 
 
+@lru_cache(1024)
 def encode_hop_count(hops: HopCount) -> bytes:
     """`[limit, count]`. Raises BundleError when the limit is not 1 to 255."""
     if not 1 <= hops.limit <= 255:
@@ -75,6 +78,7 @@ def encode_hop_count(hops: HopCount) -> bytes:
     return b"\x82" + cbor.uint(hops.limit) + cbor.uint(hops.hops)
 
 
+@lru_cache(1024)
 def decode_hop_count(data: bytes) -> HopCount:
     """The hop limit and count in a Hop Count block's data. Raises BundleError."""
     length, position = cbor.array_length(data, 0, 2, 2)
@@ -93,6 +97,7 @@ def decode_bundle_age(data: bytes) -> int:
     return age
 
 
+@lru_cache(64)
 def decode_service_class(data: bytes) -> ServiceClass:
     """The class in the data of a block of type 193.
 
@@ -116,7 +121,7 @@ def decode_copies(data: bytes) -> int:
     return max(1, copies)
 
 
-CHECKS = {
+CHECKS: dict[int, Callable[[bytes], object]] = {
     BlockType.PREVIOUS_NODE.value: Eid.from_cbor,
     BlockType.BUNDLE_AGE.value: decode_bundle_age,
     BlockType.HOP_COUNT.value: decode_hop_count,

@@ -277,8 +277,11 @@ class LtpEngine:
 
     def take_datagrams(self) -> list[Datagram]:
         """(peer, octets, priority) of what leaves now, in order; a train in place of octets where they make one."""
-        taken = self._core.datagrams[:]
-        self._core.datagrams.clear()
+        waiting = self._core.datagrams
+        if not waiting:
+            return []
+        taken = waiting[:]
+        waiting.clear()
         return taken
 
     @property

@@ -245,8 +245,8 @@ class ExportSession:
         start, end = burst.ranges[-1]
         if burst.depth == 0:
             end = min(end, self._next_checkpoint)
-        width = sdnv_size(start)
-        length = room - self.head_size - width - sdnv_size(room)
+        width = (start.bit_length() + 6) // 7 or 1
+        length = room - self.head_size - width - (room.bit_length() + 6) // 7
         if length < 1:
             return 0, 0
         # The offsets of all of them take as many octets.
@@ -277,7 +277,7 @@ class ExportSession:
             end, last = min(end, self._next_checkpoint), True
         else:
             last = len(burst.ranges) == 1
-        space = room - self.head_size - sdnv_size(start) - sdnv_size(room)
+        space = room - self.head_size - ((start.bit_length() + 6) // 7 or 1) - (room.bit_length() + 6) // 7
         length = end - start
         checkpoint: Checkpoint | None = None
         if last:

@@ -317,7 +317,7 @@ class BundleAgent:
             "lifetime": lifetime,
         }
         if isinstance(content, Recipe) and self.store.recipes is not None:
-            self.store.recipes.note(bundle.id.key, content)
+            self.store.recipes.note(bundle.key, content)
         stored = self.keeper.keep(bundle, encode(bundle), None, Step.ACCEPTED, details, now)
         return stored.key if isinstance(stored, Held) else None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from marsnet.dtn.bpv7 import Bundle, BundleError, ServiceClass, encode
+from marsnet.dtn.bpv7.blocks import REPORT_FLAGS
 from marsnet.dtn.bpv7.prefix import leading_fragment, read_primary_block
 from marsnet.dtn.node.config import NodeConfig
 from marsnet.dtn.node.groups import Audience
@@ -126,11 +127,13 @@ class Arrivals:
             del self._beginnings[place]
 
     def _note(self, taken: Intake, peer: str | None, now: float) -> None:
-        self._keeper.failures.update(taken.failures)
-        self._keeper.removed_blocks.update(taken.removed)
-        subject = Subject.of(taken.bundle) if taken.reports else None
-        for assertion, reason, asked in taken.reports:
-            self._keeper.reporter.ask(subject, assertion, reason, asked=asked)
+        if taken.failures or taken.removed:
+            self._keeper.failures.update(taken.failures)
+            self._keeper.removed_blocks.update(taken.removed)
+        if taken.bundle.flags & REPORT_FLAGS or any(asked for _, _, asked in taken.reports):
+            subject = Subject.of(taken.bundle)
+            for assertion, reason, asked in taken.reports:
+                self._keeper.reporter.ask(subject, assertion, reason, asked=asked)
         if taken.drop:
             step = Step.EXPIRED if taken.drop == DropReason.LIFETIME else Step.DROPPED
             details: dict[str, object] = {"reason": str(taken.drop), "peer": peer or ""}

@@ -21,7 +21,7 @@ def key_of(bundle: Bundle) -> bytes:
     what it carries and for whom is part of its identity here: only equal ones are duplicates. Copies of a group's
     bundle for different nodes are told apart likewise.
     """
-    key = bundle.id.key
+    key = bundle.key
     if bundle.source.is_null:
         key += _digest(bundle)
     if not bundle.destination.is_singleton and (block := bundle.block(BlockType.AUDIENCE)) is not None:
@@ -31,7 +31,7 @@ def key_of(bundle: Bundle) -> bytes:
 
 def delivery_key(bundle: Bundle) -> bytes:
     """What the store knows the copy of a group's bundle by that is for this node's application."""
-    return bundle.id.key + (_digest(bundle) if bundle.source.is_null else b"") + LOCAL_COPY
+    return bundle.key + (_digest(bundle) if bundle.source.is_null else b"") + LOCAL_COPY
 
 
 def name_of(bundle: Bundle) -> str:

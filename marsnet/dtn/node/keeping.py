@@ -220,7 +220,7 @@ class Keeper:
         """An encoded bundle without a payload that a recipe makes, in a world that knows recipes."""
         if self.store.recipes is None or isinstance(octets, Rope):
             return octets
-        whole = BundleId(bundle.source, bundle.timestamp).key
+        whole = BundleId(bundle.source, bundle.timestamp).key if bundle.is_fragment else bundle.key
         return self.store.recipes.rope(whole, octets, *payload_place(bundle, octets), bundle.fragment_offset or 0)
 
     def _evicted(self, victims: Iterable[BundleRecord], over: str | None, now: float) -> None:
@@ -257,7 +257,9 @@ class Keeper:
         elif held.priority == ServiceClass.CRITICAL:
             held.copies = self._copies(bundle, peer)
         settings = self._config.fragments
-        held.whole = not settings.proactive or bundle.must_not_fragment or len(bundle.payload) < 2 * settings.smallest
+        held.whole = (
+            not settings.proactive or bundle.must_not_fragment or bundle.blocks[-1].size < 2 * settings.smallest
+        )
         if bundle.flags & REPORT_FLAGS:
             held.subject = Subject.of(bundle)
         self.forwarder.hold(held)

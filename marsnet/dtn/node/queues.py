@@ -180,9 +180,10 @@ class ClassQueue:
         if chosen is None:
             raise IndexError("no bundle waits")
         self._passed[chosen] = 0
-        for lower in ServiceClass:
-            if lower > chosen and self._counts[lower]:
-                self._passed[lower] += 1
+        if self._count > self._counts[chosen]:
+            for lower in _MOST_URGENT_FIRST[chosen + 1 :]:
+                if self._counts[lower]:
+                    self._passed[lower] += 1
         waiting = self._queues[chosen]
         leg = waiting.popleft()
         while not leg.queued:

@@ -83,7 +83,7 @@ class NodeRunner:
 
     def _settle(self, now: float) -> None:
         agent = self.agent
-        for neighbour, datagram, service_class in agent.take_datagrams():
+        for neighbour, datagram, service_class in agent.ltp.take_datagrams():
             self._transport.send(neighbour, datagram, service_class)
         for listener in self.listeners:
             listener()
