@@ -55,7 +55,7 @@ def fill(folder: Path, count: int) -> None:
 
 def plan() -> ContactPlan:
     """A contact to come, so that every bundle is routed and waits."""
-    contacts = tuple(Contact("a", x, y, 5000.0, 1e6, 1e7) for x, y in (("relay", "earth"), ("earth", "relay")))
+    contacts = tuple(Contact("a", x, y, 500.0, 1e6, 1e7) for x, y in (("relay", "earth"), ("earth", "relay")))
     ranges = tuple(Range(x, y, 0.0, 1e6, 1.0) for x, y in (("relay", "earth"), ("earth", "relay")))
     return ContactPlan(EPOCH, 0.0, 1e6, NUMBERS, contacts, ranges)
 

@@ -84,6 +84,7 @@ class Forwarder:
         self._flying: dict[str, dict[Leg, None]] = {name: {} for name in self.layers}
         self._booked: dict[Booking, Leg] = {}
         self._named: dict[str, Held] = {}
+        """Bundles that a layer has in hand, by their ids."""
         self._limbo = Limbo()
         self._ways = Ways()
         self._pardons: list[tuple[float, int, str]] = []
@@ -129,7 +130,6 @@ class Forwarder:
         if held.key not in self.held:
             self._account(held, 1)
         self.held[held.key] = held
-        self._named[held.bundle] = held
         self._ways.came_back(held.bundle, held.previous_hop)
 
     def release(self, held: Held) -> None:
@@ -137,8 +137,6 @@ class Forwarder:
         if self.held.pop(held.key, None) is not None:
             self._account(held, -1)
         self._limbo.discard(held)
-        if self._named.get(held.bundle) is held:
-            del self._named[held.bundle]
 
     def _account(self, held: Held, sign: int) -> None:
         account = self.stored[held.priority]
@@ -203,7 +201,7 @@ class Forwarder:
 
     def _lead(self, held: Held, forward: Forward) -> Leg:
         leg = Leg(held, forward.neighbour, forward.booking, doubtful(forward.route))
-        held.legs.append(leg)
+        held.legs += (leg,)
         self._booked[forward.booking] = leg
         self._queues[forward.neighbour].push(leg)
         return leg
@@ -325,14 +323,17 @@ class Forwarder:
         leg.done = True
         self._unbook(leg, used=False)
         self._queues[leg.neighbour].remove(leg)
-        if leg.handle is not None:
-            self._flying[leg.neighbour].pop(leg, None)
-            if not leg.sent:
-                self._unsent[leg.neighbour] -= leg.held.size
-        if leg in leg.held.legs:
-            leg.held.legs.remove(leg)
+        held, flying = leg.held, self._flying[leg.neighbour]
+        if leg in held.legs:
+            held.legs = tuple(other for other in held.legs if other is not leg)
             if not self.keeps_copies:
-                leg.held.copies += leg.copies
+                held.copies += leg.copies
+        if leg in flying:
+            del flying[leg]
+            if not leg.sent:
+                self._unsent[leg.neighbour] -= held.size
+            if self._named.get(held.bundle) is held and all(other.handle is None for other in held.legs):
+                del self._named[held.bundle]
 
     def _unbook(self, leg: Leg, *, used: bool) -> None:
         if leg.booking is not None:
@@ -559,6 +560,7 @@ class Forwarder:
         held, name = leg.held, leg.neighbour
         self._unsent[name] += held.size
         self._flying[name][leg] = None
+        self._named[held.bundle] = held
         self.carriage[name].hand_over(held.priority, again=held.handed)
         held.handed = True
         if leg.begins:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from marsnet.dtn.bpv7 import ServiceClass
@@ -73,7 +73,7 @@ class Held:
     subject: Subject | None = None
     replaces: tuple[int, ...] = ()
     parent: Held | None = None
-    legs: list[Leg] = field(default_factory=list)
+    legs: tuple[Leg, ...] = ()
     taken: frozenset[str] = frozenset()
     refused: frozenset[str] = frozenset()
     kept: Kept | None = None
