@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import random
+import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -16,8 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from marsnet.clock import MissionClock
 from marsnet.dtn.apps.aap2 import Aap2Session, Adu, Configure
 from marsnet.dtn.apps.aap2_schema import MESSAGES, Status
+from marsnet.dtn.apps.contact_commands import commanded
+from marsnet.dtn.apps.documents import KeyUpload, NewBundle, StreamAnswer
 from marsnet.dtn.bpsec import Key, SecurityPolicy, SecurityRule
 from marsnet.dtn.bpsec.asb import SecurityBlock
 from marsnet.dtn.bpsec.types import SecurityError
@@ -35,6 +41,7 @@ from marsnet.dtn.bpv7 import (
 from marsnet.dtn.bpv7.admin import ReasonCode, StatusAssertion, StatusReport
 from marsnet.dtn.bpv7.codec import decode_from
 from marsnet.dtn.bpv7.fragment import Reassembler, fragment
+from marsnet.dtn.bpv7.prefix import leading_fragment, read_primary_block
 from marsnet.dtn.ltp import ConstantPeer, LtpConfig, LtpEngine, SessionId
 from marsnet.dtn.ltp.aggregate import split_block
 from marsnet.dtn.ltp.sdnv import SegmentError, decode_sdnv, encode_sdnv
@@ -49,6 +56,12 @@ from marsnet.dtn.ltp.segments import (
     encode_segment,
 )
 from marsnet.dtn.mtcp import FramingError, MtcpDeframer, StcpDeframer, mtcp_frame, stcp_frame
+from marsnet.dtn.node.agent import BundleAgent
+from marsnet.dtn.node.conditions import Conditions
+from marsnet.dtn.node.config import ClockConfig, NodeConfig, load_config
+from marsnet.dtn.node.ledger import MemoryLedger, parse_record
+from marsnet.dtn.node.metrics import NodeMetrics
+from marsnet.dtn.store.memory import MemoryStore
 from marsnet.dtn.tcpcl import TcpclConfig, TcpclEngine
 from marsnet.dtn.tcpcl.messages import (
     KEEPALIVE,
@@ -137,6 +150,15 @@ def _block(data: bytes) -> None:
             _, position = decode_from(data, position)
     except BundleError:
         return
+
+
+def _beginning(data: bytes) -> None:
+    for read in (leading_fragment, read_primary_block):
+        try:
+            bundle = read(data)
+        except BundleError:
+            continue
+        _ = str(bundle.id) if bundle.blocks else (str(bundle.source), bundle.timestamp)
 
 
 def _admin(data: bytes) -> None:
@@ -314,6 +336,75 @@ def _plan(read: Callable[[str, Path], ContactPlan]) -> Callable[[bytes], None]:
     return run
 
 
+def _configuration(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("node.yaml", "node.json"):
+            path = Path(folder, name)
+            path.write_bytes(data)
+            try:
+                load_config(path)
+            except InputError:
+                continue
+
+
+_HERE = NodeConfig.model_validate(
+    {"name": "a", "number": 1, "neighbours": {"b": {"number": 2, "convergence": "mtcp", "address": "127.0.0.1"}}}
+)
+_EPOCH = "2026-10-01T00:00:00.000Z"
+_PLAN = ContactPlan(
+    _EPOCH,
+    0.0,
+    1000.0,
+    {"a": 3, "b": 2},
+    tuple(Contact("a-b", x, y, 0.0, 1000.0, 1e6) for x, y in (("a", "b"), ("b", "a"))),
+    tuple(Range(x, y, 0.0, 1000.0, 0.1) for x, y in (("a", "b"), ("b", "a"))),
+)
+_NODE = NodeConfig.model_validate(
+    {
+        "name": "a",
+        "number": 3,
+        "numbers": _PLAN.nodes,
+        "clock": {"epoch": _EPOCH, "rate": 1.0, "origin": 0.0},
+        "plan": "plan.json",
+        "neighbours": {"b": {}},
+        "reports": {"enabled": True},
+        "fragments": {"reactive": True},
+        "tenants": {"science": {"sources": ["ipn:3.*"], "quota": 10_000}},
+    }
+)
+_CLOCK = MissionClock("2026-10-01T00:00:00.000Z", 1.0, 0.0)
+_NO_PLAN = ContactPlan("2026-10-01T00:00:00.000Z", 0.0, 1000.0, {"a": 1, "b": 2}, (), ())
+
+
+def _contact_command(data: bytes) -> None:
+    try:
+        commanded(_NO_PLAN, data, _HERE, _CLOCK, 1.0)
+    except InputError:
+        return
+
+
+def _documents(data: bytes) -> None:
+    for kind in (NewBundle, StreamAnswer, KeyUpload, Conditions, ClockConfig):
+        try:
+            kind.model_validate_json(data)
+        except ValidationError:
+            continue
+
+
+def _record(data: bytes) -> None:
+    parse_record(data)
+
+
+def _node(data: bytes) -> None:
+    """The octets as an LTP block from a neighbour, to a node that does all it can with them."""
+    agent = BundleAgent(_NODE, _PLAN, MemoryStore(), MemoryLedger(), NodeMetrics("a"), 0.0)
+    block = DataSegment(3, SessionId(2, 5), 1, 0, data, 9, 0)
+    agent.receive("b", encode_segment(block), 1.0)
+    for now in (1.0, 2.0, 500.0):
+        agent.advance(now)
+        agent.take_datagrams()
+
+
 def _framed(*pieces: bytes) -> bytes:
     return b"".join(len(piece).to_bytes(2, "big") + piece for piece in pieces)
 
@@ -372,6 +463,30 @@ _BUNDLES = tuple(
         _example(crc_type=0),
     )
 )
+_ADDRESSED = tuple(
+    encode(
+        Bundle.create(
+            Eid.ipn(2, 1),
+            Eid.parse(destination),
+            payload,
+            CreationTimestamp(844_128_000_000, number),
+            10**6,
+            crc_type=crc_type,
+            flags=flags | 0x7C000,
+            report_to=Eid.ipn(2, 0),
+            age_ms=5,
+        )
+    )
+    for number, (destination, payload, crc_type, flags) in enumerate(
+        (
+            ("ipn:3.7", b"p" * 40, 0, 0),
+            ("ipn:2.7", b"p" * 40, 0, 0),
+            ("ipn:9.7", b"p" * 40, 2, 0),
+            ("dtn://a/x", b"p" * 40, 0, 0),
+            ("ipn:3.0", b"p" * 40, 0, 0),
+        )
+    )
+)
 _FRAGMENTS = b"".join(map(encode, fragment(_example(), 15)))
 _REPORT = encode_status_report(
     StatusReport.of(StatusAssertion.RECEIVED, _example().id, ReasonCode.NO_INFORMATION, 812_000_000_001)
@@ -381,6 +496,8 @@ TARGETS: dict[str, Target] = {
     "bundle": Target(_bundle, _BUNDLES),
     "bundles": Target(_block, (b"".join(_BUNDLES),)),
     "fragments": Target(_fragments, (_FRAGMENTS,)),
+    "beginning of a bundle": Target(_beginning, (*_BUNDLES, _BUNDLES[0][:60], _FRAGMENTS[:80])),
+    "node": Target(_node, (*_ADDRESSED, b"".join(_ADDRESSED), _FRAGMENTS), base=2_000_000),
     "administrative record": Target(_admin, (_REPORT,)),
     "endpoint": Target(_eid, tuple(Eid.parse(t).cbor for t in ("ipn:1.2", "dtn://a/b", "dtn:none", "ipn:7.1.2"))),
     "endpoint as text": Target(_eid_text, (b"ipn:1.2", b"ipn:7.1.2", b"dtn://a/b", b"dtn:none", b"dtn://g/~all")),
@@ -418,6 +535,32 @@ TARGETS: dict[str, Target] = {
         ),
     ),
     "udpcl": Target(_datagram, (_BUNDLES[0], b"\0\0\0\0")),
+    "node configuration": Target(
+        _configuration,
+        (
+            b"name: a\nnumber: 1\nlisten: {tcpcl: 127.0.0.1:4561}\nneighbours:\n  b: {number: 2, address: 127.0.0.1}\n",
+            b'{"name": "a", "number": 1, "quota": 5000, "neighbours": {}}',
+        ),
+        base=4_000_000,
+    ),
+    "contact command": Target(
+        _contact_command,
+        (
+            b'{"command": "ADD", "node_id": "ipn:2.0", "cla_addr": "mtcp:127.0.0.1:16162", "contact_list": '
+            b'[{"start": 844128100, "end": 844128200, "data_rate": 1000}]}',
+            b'{"command": "DELETE", "node_id": "ipn:2.0"}',
+        ),
+    ),
+    "documents over HTTP": Target(
+        _documents,
+        (
+            b'{"destination": "ipn:2.7", "payload": "aGVsbG8=", "flags": ["report_delivery"], "lifetime": 60}',
+            b'{"acknowledge": "ipn:1.2/5-1"}',
+            b'{"quota": 100, "drift": 0.5}',
+            b'{"epoch": "2026-10-01T00:00:00.000Z", "rate": 1.0, "origin": 0.0}',
+        ),
+    ),
+    "ledger": Target(_record, (b'{"t": 1.5, "node": "a", "step": "received", "bundle": "ipn:1.2/5-1", "peer": "b"}',)),
     "json plan": Target(_plan(jsonplan.read), _plan_seeds("json")),
     "csv plan": Target(_plan(csvplan.read), _plan_seeds("csv")),
     "ion plan": Target(_plan(ion.read), _plan_seeds("ion")),

@@ -20,6 +20,8 @@ from marsnet.plan.types import Contact, ContactPlan, Range
 
 LINK = "aap2"
 """Link of the contacts that commands have added; they take away no others."""
+_MOST = 1 << 50
+"""Seconds and octets a second beyond which nothing is meant."""
 _LAYERS = {"tcpclv4": "tcpcl"}
 """uD3TN's names of layers that have another one here."""
 
@@ -27,9 +29,9 @@ _LAYERS = {"tcpclv4": "tcpcl"}
 class _Window(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    start: int = Field(ge=0)
-    end: int = Field(ge=0)
-    data_rate: int = Field(ge=0)
+    start: int = Field(ge=0, le=_MOST)
+    end: int = Field(ge=0, le=_MOST)
+    data_rate: int = Field(ge=0, le=_MOST)
     reachable_eids: tuple[str, ...] = ()
 
 

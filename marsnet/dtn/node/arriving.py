@@ -130,7 +130,9 @@ class Arrivals:
         if taken.failures or taken.removed:
             self._keeper.failures.update(taken.failures)
             self._keeper.removed_blocks.update(taken.removed)
-        if taken.bundle.flags & REPORT_FLAGS or any(asked for _, _, asked in taken.reports):
+        # How long a fragment is that cannot be read, nobody knows: a report could not say which one it is about.
+        known = taken.bundle.blocks or not taken.bundle.is_fragment
+        if known and (taken.bundle.flags & REPORT_FLAGS or any(asked for _, _, asked in taken.reports)):
             subject = Subject.of(taken.bundle)
             for assertion, reason, asked in taken.reports:
                 self._keeper.reporter.ask(subject, assertion, reason, asked=asked)

@@ -5,7 +5,6 @@ A record is written after what it states has become durable, so a ledger never c
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -202,10 +201,9 @@ def delivered_since(path: Path, mark: int | None) -> set[str]:
         file.seek(mark if mark is not None and mark <= file.tell() else 0)
         for line in file:
             if b'"delivered"' in line:
-                with contextlib.suppress(ValueError):
-                    fields = json.loads(line)
-                    if fields["step"] == Step.DELIVERED:
-                        found.add(fields["bundle"])
+                record = parse_record(line)
+                if record is not None and record.step == Step.DELIVERED:
+                    found.add(record.bundle)
     return found
 
 
@@ -220,9 +218,11 @@ def read_ledgers(paths: Iterable[Path]) -> Iterator[Record]:
 
 
 def parse_record(line: str | bytes) -> Record | None:
-    """The record of a line of JSON; None of what a kill cut off."""
+    """The record of a line of JSON; None of what a kill cut off, or a disk has damaged."""
     try:
         fields = json.loads(line)
-    except ValueError:
+        return Record(
+            float(fields.pop("t")), str(fields.pop("node")), Step(fields.pop("step")), str(fields.pop("bundle")), fields
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
-    return Record(fields.pop("t"), fields.pop("node"), Step(fields.pop("step")), fields.pop("bundle"), fields)

@@ -109,3 +109,9 @@ def test_a_neighbour_that_is_always_in_contact_needs_none() -> None:
 def test_octets_that_are_no_command_are_refused(octets: bytes) -> None:
     with pytest.raises(InputError, match="no command"):
         commanded(PLAN, octets, CONFIG, CLOCK, 0.0)
+
+
+@pytest.mark.parametrize("field", ["start", "end", "data_rate"])
+def test_numbers_that_no_clock_or_rate_holds_are_refused(field: str) -> None:
+    with pytest.raises(InputError, match="no command"):
+        obey(contact_list=[window(20, 80) | {field: 10**400}])

@@ -29,6 +29,17 @@ def test_a_line_that_a_kill_cut_off_spoils_no_other(tmp_path: Path) -> None:
     assert [r.bundle for r in read_ledgers([path])] == ["first", "second"]
 
 
+@pytest.mark.parametrize(
+    "damage",
+    ['["delivered"]', '"delivered"', "5", '{"step": "delivered"}', '{"t": "x", "step": "delivered"}', "\0" * 9],
+)
+def test_a_damaged_line_spoils_no_other(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "ledger.jsonl"
+    path.write_text(f"{record('first').line()}\n{damage}\n{record('second').line()}\n")
+    assert [r.bundle for r in read_ledgers([path])] == ["first", "second"]
+    assert delivered_since(path, None) == {"first", "second"}
+
+
 def test_a_ledger_waits_for_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = FileLedger(tmp_path / "ledger.jsonl")
     real = os.write

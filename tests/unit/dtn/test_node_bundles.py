@@ -13,12 +13,14 @@ from marsnet.dtn.bpv7 import (
     NULL_EID,
     BlockType,
     Bundle,
+    BundleFlags,
     CreationTimestamp,
     Eid,
     HopCount,
     decode,
     encode,
 )
+from marsnet.dtn.bpv7.fragment import fragment
 from marsnet.dtn.ltp import CancelReason, ExportCancelled, ExportCompleted
 from marsnet.dtn.node.config import NodeConfig
 from marsnet.dtn.node.daemon import NodeDaemon
@@ -94,6 +96,18 @@ def test_time_0_without_an_age_is_malformed_and_counted() -> None:
     assert world.metric("relay", "marsnet_malformed_bundles_total") == 1
     assert [r.details["reason"] for r in world.records(Step.DROPPED)] == ["malformed"]
     assert not world.delivered
+
+
+def test_a_damaged_fragment_whose_primary_block_is_intact_ends_like_any_other() -> None:
+    """Nobody knows how long it is, so no report can name it, and none is made."""
+    world = line(reports={"enabled": True})
+    whole = made(world, payload=bytes(500), flags=BundleFlags.REPORT_DELETION, report_to=Eid.ipn(1, 0))
+    octets = encode(fragment(whole, 300)[0])
+    world.inject("rover", "relay", octets[:-3] + b"\0\0\xff")
+    world.run(50.0)
+    assert world.metric("relay", "marsnet_malformed_bundles_total") == 1
+    assert [r.details["reason"] for r in world.records(Step.DROPPED)] == ["malformed"]
+    assert not list(world.agents["rover"].keeper.reports)
 
 
 def test_a_node_without_a_clock_takes_lifetimes_from_their_arrival() -> None:

@@ -302,7 +302,7 @@ MISTAKES = {
         "topology/9",
         "1: marsnet: unknown value 'topology/9'; did you mean 'topology/1'?",
     ),
-    "bad-yaml": ("band: UHF, ", "band: UHF, [", "6: malformed YAML: expected ',' or ']', but got '}'; mend the syntax"),
+    "bad-yaml": ("band: UHF, ", "band: UHF, [", "6: malformed YAML: a list or a mapping is no key; mend the syntax"),
 }
 
 
@@ -334,6 +334,24 @@ def test_the_file_that_the_mistakes_are_made_in_is_good(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"there is no file '.*absent\.yaml'; check the path"):
         load_topology(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("a: " + "[" * 4000, "more than 200 brackets are open at once"),
+        ("a: " + "[" * 100, "1: malformed YAML: maximum depth of data structure exceeded"),
+        ("a:\n" + "- " * 1000 + "x", "2: malformed YAML: maximum depth of data structure exceeded"),
+        ("? " * 100, "1: malformed YAML: a list or a mapping is no key"),
+    ],
+    ids=["many brackets", "brackets", "lists", "keys"],
+)
+def test_what_stands_too_deep_is_one_clear_error_and_not_a_hang(text: str, why: str, tmp_path: Path) -> None:
+    path = tmp_path / "deep.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        load_topology(path)
+    assert why in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"- a\n- b\n", b"", b"a: \x07\n"])
