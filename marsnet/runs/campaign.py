@@ -105,7 +105,11 @@ def parse_axes(texts: Sequence[str]) -> list[Axis]:
 def _values(text: str, option: str) -> Iterable[int | str]:
     if match := _RANGE.fullmatch(text):
         first, last, step = int(match[1]), int(match[2]), int(match[3] or 1)
-        if first > last or step == 0 or (last - first) // step >= _MOST_VALUES:
+        if step and (last - first) // step >= _MOST_VALUES:
+            raise InputError(
+                f"--vary {option!r}: {text!r} has more than {_MOST_VALUES} values", remedy="give a shorter range"
+            )
+        if first > last or step == 0:
             raise InputError(f"--vary {option!r}: {text!r} is no range", remedy="write it upwards, as 1..50 or 1..9:2")
         return range(first, last + 1, step)
     try:
@@ -209,6 +213,7 @@ def workers(jobs: int | None, scheduler: str | None) -> Iterator[Client]:
     What it starts listens on the loopback only and has no dashboard.
 
     Raises:
+        InputError: it is no address.
         EnvironmentLacksError: there is no scheduler at that address.
     """
     # Starting Dask takes most of a second, and only campaigns need it.
@@ -217,12 +222,17 @@ def workers(jobs: int | None, scheduler: str | None) -> Iterator[Client]:
 
     if scheduler is not None:
         try:
-            with Client(scheduler, timeout="10s") as client:
-                yield client
+            client = Client(scheduler, timeout="10s")
+        except ValueError as error:
+            raise InputError(
+                f"--scheduler {scheduler!r} is no address: {error}", remedy="write it like tcp://host:8786"
+            ) from None
         except OSError as error:
             raise EnvironmentLacksError(
                 f"no scheduler answers at {scheduler!r}: {error}", fix="start one with 'dask scheduler', and workers"
             ) from None
+        with client:
+            yield client
         return
     settings = {
         "distributed.scheduler.allowed-failures": _ATTEMPTS,

@@ -361,17 +361,21 @@ def _recovery(requirement: RecoveryRequirement, case: Case) -> Finding:
         return Finding(name, True, "the fault did not happen", required)
     deliveries: dict[str, list[tuple[float, float]]] = {}
     for life in case.select(requirement):
-        deliveries.setdefault(life.flow, [])
+        left, delivered = math.inf, math.inf
         if life.delivered is not None:
-            deliveries[life.flow].append((_left(life, case.light), life.delivered))
-    worst, slowest = (math.inf, "no flow") if not deliveries else (0.0, "")
+            left, delivered = _left(life, case.light), life.delivered
+        deliveries.setdefault(life.flow, []).append((left, delivered))
+    worst, slowest = 0.0, ""
     for incident in happened:
         since = incident.end if requirement.after == "end" else incident.start
-        for flow, times in deliveries.items():
-            # What was on its way before the fault proves nothing.
-            took = min(
-                (time - since for left, time in times if left >= incident.start and time >= since), default=math.inf
-            )
+        # What was on its way before the fault proves nothing, and who sends nothing after it has nothing to recover.
+        after = {
+            flow: [time for left, time in times if left >= incident.start]
+            for flow, times in deliveries.items()
+            if any(left >= incident.start for left, _ in times)
+        } or {"no flow": []}
+        for flow, times in after.items():
+            took = min((time - since for time in times if time >= since), default=math.inf)
             if took >= worst:
                 worst, slowest = took, flow
     measured = format_duration(worst) if math.isfinite(worst) else "never"

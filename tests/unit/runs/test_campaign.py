@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from marsnet.errors import EnvironmentLacksError, InputError
-from marsnet.runs.campaign import Axis, Results, parse_axes, plan_for, points, run_point
+from marsnet.runs.campaign import Axis, Results, parse_axes, plan_for, points, run_point, workers
 from marsnet.runs.campaign_results import rows, write_comparison_page, write_parquet
 from marsnet.worlds.spec import Outcome, RunSpec
 from marsnet.worlds.virtual import run_virtual
@@ -60,6 +60,7 @@ def test_axes_are_ranges_and_lists() -> None:
         (["seed="], "varies nothing"),
         (["seed=4..1"], "'4..1' is no range; write it upwards"),
         (["seed=1..2:0"], "is no range"),
+        (["seed=1..100000000"], "has more than [0-9]+ values; give a shorter range"),
         (["seed=1..3,2"], "has a value twice"),
         (["seed=1", "seed=2"], "--vary seed stands twice"),
     ],
@@ -228,3 +229,9 @@ def test_a_scheduler_that_runs_elsewhere_is_used_and_one_that_does_not_answer_is
     _, error = gone.process.communicate(timeout=100)
     assert gone.process.returncode == 4
     assert "no scheduler answers at 'tcp://127.0.0.1:9'" in error
+
+
+@pytest.mark.parametrize("address", ["foo", "tcp://"])
+def test_what_is_no_address_of_a_scheduler_is_told(address: str) -> None:
+    with pytest.raises(InputError, match=r"is no address: .*; write it like tcp://host:8786"), workers(None, address):
+        pass

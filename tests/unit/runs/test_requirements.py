@@ -185,9 +185,10 @@ def test_what_was_on_its_way_before_the_fault_is_no_recovery() -> None:
         step(Step.RECEIVED, "earth", "a", 1700.0, peer="relay"),
     ]
     before = [sent("a", 900.0), *relayed, got("a", 1700.0)]
-    assert found(wanted, before, incidents=fault).measured == "never (t)"
+    assert found(wanted, before, incidents=fault).measured == "never (no flow)"
+    done = [sent("v", 100.0, flow="v"), got("v", 990.0)]
     waited = [step(Step.RECEIVED, "relay", "b", 2001.0, peer="rover"), got("b", 2900.0)]
-    again = found(wanted, [*before, sent("b", 950.0), *waited], incidents=fault)
+    again = found(wanted, [*before, *done, sent("b", 950.0), *waited], incidents=fault)
     assert (again.passed, again.value) == (True, 1900.0), "it waited in its source's store, and left after the fault"
 
 
