@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
 
 from marsnet.dtn.routing.api import PRIORITIES, Booking
+from marsnet.dtn.routing.native import Cell, Net
 from marsnet.errors import InputError
 from marsnet.plan.types import Contact, ContactPlan, Range
 
@@ -40,7 +41,7 @@ SABR_MARGIN = Margin(150_000 * 0.44704 / 299_792_458)
 """150,000 miles per hour over the speed of light, per second of light time (CCSDS 734.3-B-1 section 2.4.2)."""
 
 
-class Slot:
+class Slot(Cell):
     """One contact and its bookkeeping.
 
     Attributes:
@@ -49,8 +50,8 @@ class Slot:
         start: seconds.
         stop: the end, seconds, with the tolerance for rounding.
         pace: seconds per byte.
-        base, slope: what leaves at t arrives at `base + slope * t`, light time and margin included.
-        steps: the same for each range segment (starts, bases, slopes) when more than one covers the contact.
+        light: what leaves at t arrives at `base + slope * t`, light time and margin included: (start, base, slope) for
+            each range segment that covers the contact, in order; one when all are alike.
         free: bytes that a bundle of each priority can still book: the volume less bookings of its priority or higher.
         pending: bytes of each priority or higher that wait here to leave on this contact.
         spent: bytes of each priority or higher whose bundles have left.
@@ -59,52 +60,25 @@ class Slot:
         blocked: keys of the cached searches that left the contact out for want of volume or because it was down.
     """
 
-    __slots__ = (
-        "base",
-        "blocked",
-        "bookings",
-        "contact",
-        "down",
-        "free",
-        "pace",
-        "pending",
-        "slope",
-        "source",
-        "spent",
-        "start",
-        "steps",
-        "stop",
-        "target",
-    )
+    __slots__ = ("blocked", "bookings", "contact")
 
     def __init__(self, contact: Contact, source: int, target: int) -> None:
+        super().__init__()
         self.contact, self.source, self.target = contact, source, target
         self.start, self.stop = contact.start, contact.end + _TIME_TOLERANCE
         self.pace = 8 / contact.rate if contact.rate > 0 else float("inf")
-        self.base, self.slope = 0.0, 1.0
-        self.steps: tuple[list[float], list[float], list[float]] | None = None
-        self.free = [max(contact.volume, 0.0) + _VOLUME_TOLERANCE] * PRIORITIES
-        self.pending = [0.0] * PRIORITIES
-        self.spent = [0.0] * PRIORITIES
+        self.light = ((contact.start, 0.0, 1.0),)
+        self.free = (max(contact.volume, 0.0) + _VOLUME_TOLERANCE,) * PRIORITIES
         self.bookings: dict[Booking, None] = {}
-        self.down = False
         self.blocked: set[CacheKey] = set()
 
     def residual(self, priority: int) -> float:
         """Bytes that a bundle of the priority can still book."""
         return max(self.free[priority] - _VOLUME_TOLERANCE, 0.0)
 
-    def arrival(self, time: float) -> float:
-        """When what leaves at `time` has arrived, margin included."""
-        if self.steps is None:
-            return self.base + self.slope * time
-        starts, bases, slopes = self.steps
-        index = max(bisect_right(starts, time) - 1, 0)
-        return bases[index] + slopes[index] * time
-
     def illuminate(self, ranges: list[Range], margin: Margin) -> bool:
         """Take the light time from the range segments that cover the contact. Returns: whether it changed."""
-        before = (self.base, self.slope, self.steps)
+        before = self.light
         lines = []
         for segment in ranges:
             scale = 1 + margin.ratio
@@ -115,12 +89,11 @@ class Slot:
                     remedy="a slope is above -1: nothing overtakes what left before it",
                 )
             lines.append((segment.start, segment.owlt * scale + margin.seconds - slope * segment.start, 1 + slope))
-        _, self.base, self.slope = lines[0]
-        self.steps = None
-        if any(line[1:] != lines[0][1:] for line in lines):
-            starts, bases, slopes = (list(column) for column in zip(*lines, strict=True))
-            self.steps = (starts, bases, slopes)
-        return (self.base, self.slope, self.steps) != before
+        if all(line[1:] == lines[0][1:] for line in lines):
+            # Where a single line holds, its start means nothing.
+            lines = [(self.start, *lines[0][1:])]
+        self.light = tuple(lines)
+        return self.light != before
 
 
 class Lane(NamedTuple):
@@ -158,6 +131,7 @@ class ContactGraph:
         numbers: ipn node numbers by index; nodes without a number come last.
         slots: the contacts.
         lanes: outgoing lanes by node index.
+        net: the same, for searching.
     """
 
     def __init__(self, plan: ContactPlan, margin: Margin) -> None:
@@ -166,6 +140,7 @@ class ContactGraph:
         self.numbers: list[float] = []
         self.slots: dict[Contact, Slot] = {}
         self.lanes: list[list[Lane]] = []
+        self.net = Net(self.lanes)
         self._margin = margin
         self._plan = plan
         self._discovered: dict[Contact, Range] = {}
@@ -210,6 +185,7 @@ class ContactGraph:
         self._plan, self._discovered = plan, discovered
         self.index, self.names, self.numbers, self.slots = index, list(index), numbers, slots
         self.lanes = _lanes(slots.values(), numbers)
+        self.net = Net(self.lanes)
         return Change(gone, opened)
 
     def neighbours(self, node: str) -> list[str]:

@@ -11,12 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 
-from marsnet.dtn.routing.api import PRIORITIES, Booking, BookingState
+from marsnet.dtn.routing.api import Booking, BookingState
 from marsnet.dtn.routing.graph import CacheKey, Slot
+from marsnet.dtn.routing.native import give, take
 from marsnet.plan.types import Contact
-
-_LEVELS = tuple(tuple(range(priority, PRIORITIES)) for priority in range(PRIORITIES))
-"""The priorities that a booking of each priority takes volume from."""
 
 
 class Ledger:
@@ -45,21 +43,10 @@ class Ledger:
         Returns: its booking, and those of lower priority that no longer fit beside it, void.
         """
         booking = Booking(key, size, priority, contacts, slots)
-        levels = _LEVELS[priority]
-        first = slots[0]
-        pending = first.pending
-        for level in levels:
-            pending[level] += size
-        start = now if now > first.start else first.start
-        tight = start + pending[-1] * first.pace > first.stop
+        tight = take(slots, now, size, priority)
         for slot in slots:
-            free = slot.free
-            for level in levels:
-                free[level] -= size
-            if free[-1] < 0:
-                tight = True
             slot.bookings[booking] = None
-        self._waiting[first] = None
+        self._waiting[slots[0]] = None
         if key is not None:
             self._by_key.setdefault(key, []).append(booking)
         return booking, self._displace(booking, now) if tight else ()
@@ -88,15 +75,9 @@ class Ledger:
         if booking.state is not BookingState.LIVE:
             return
         booking.state = state
-        size, levels = booking.size, _LEVELS[booking.priority]
-        first = booking.slots[0]
-        for level in levels:
-            first.pending[level] -= size
+        give(booking.slots, state is BookingState.SENT, booking.size, booking.priority)
         for slot in booking.slots:
             del slot.bookings[booking]
-            counter = slot.spent if state is BookingState.SENT else slot.free
-            for level in levels:
-                counter[level] += size
         if state is not BookingState.SENT:
             self.unblock(booking.slots)
         if booking.key is not None:
@@ -159,9 +140,8 @@ def inherit_spent(gone: Iterable[Slot], slots: Iterable[Slot]) -> None:
         heirs = by_link.get((contact.link, contact.source, contact.target), [])
         heir = max(heirs, key=lambda slot: _overlap(slot.contact, contact), default=None)
         if heir is not None and _overlap(heir.contact, contact) > 0:
-            for level in range(PRIORITIES):
-                heir.spent[level] += old.spent[level]
-                heir.free[level] -= old.spent[level]
+            heir.spent = tuple(more + moved for more, moved in zip(heir.spent, old.spent, strict=True))
+            heir.free = tuple(more - moved for more, moved in zip(heir.free, old.spent, strict=True))
 
 
 def _overlap(one: Contact, other: Contact) -> float:

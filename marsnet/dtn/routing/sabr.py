@@ -6,7 +6,8 @@ from marsnet.dtn.routing.api import Booking, Decision, Forward, NoRoute, Reason,
 from marsnet.dtn.routing.base import PlannedRouter
 from marsnet.dtn.routing.candidates import Candidates, Path
 from marsnet.dtn.routing.graph import SABR_MARGIN, CacheKey, Change, Margin, Slot
-from marsnet.dtn.routing.search import Bundle, Origin, capacity, opportunity, project, search
+from marsnet.dtn.routing.native import project
+from marsnet.dtn.routing.search import Bundle, Origin, capacity, opportunity, search
 from marsnet.plan.types import ContactPlan
 
 _NEVER = float("inf")

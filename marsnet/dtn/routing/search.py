@@ -9,18 +9,13 @@ label if it took fewer hops, because waiting for a common contact can make both 
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Collection, Sequence
-from heapq import heappop, heappush
 from typing import NamedTuple
 
 from marsnet.dtn.routing.graph import ContactGraph, Slot
+from marsnet.dtn.routing.native import project
 
-_FAR = 1 << 30
 _NEVER = float("inf")
-
-Chain = tuple[Slot, "Chain | None"]
-"""The contacts of a label, last first."""
 
 
 class Bundle(NamedTuple):
@@ -90,65 +85,10 @@ def search(
     """
     node, time, closed, without = origin
     target, size, priority, shut = bundle
-    lanes, count = graph.lanes, len(graph.names)
-    settled = [_FAR] * count
-    for closed_node in closed:
-        settled[closed_node] = -1
-    reached = [_NEVER] * count
-    reached_hops = [_FAR] * count
-    heap: list[tuple[float, int, int, int, Chain | None]] = []
-    hops, serial = 0, 0
-    chain: Chain | None = None
-    while True:
-        settled[node] = hops
-        step = hops + 1
-        for to, ends, slots in lanes[node]:
-            if settled[to] <= step or (shut and (node, to) in shut):
-                continue
-            for position in range(bisect_right(ends, time), len(slots)):
-                slot = slots[position]
-                leaves = slot.start
-                if leaves > goal:
-                    break
-                leaves = time if time > leaves else leaves
-                if not hops:
-                    if slot in without:
-                        continue
-                    if loaded:
-                        leaves += slot.pending[priority] * slot.pace
-                leaves += size * slot.pace
-                if leaves > slot.stop:
-                    continue
-                if slot.down or slot.free[priority] < size:
-                    if passed is not None:
-                        passed.add(slot)
-                    continue
-                arrival = slot.base + slot.slope * leaves if slot.steps is None else slot.arrival(leaves)
-                if arrival <= goal and (arrival < reached[to] or step < reached_hops[to]):
-                    if arrival <= reached[to]:
-                        reached[to], reached_hops[to] = arrival, step
-                    if to == target:
-                        goal = arrival
-                    serial += 1
-                    heappush(heap, (arrival, step, serial, to, (slot, chain)))
-                break
-        while heap:
-            time, hops, _, node, chain = heappop(heap)
-            if settled[node] > hops:
-                break
-        else:
-            return None
-        if node == target:
-            return Found(time, hops, unwind(chain))
-
-
-def unwind(chain: Chain | None) -> tuple[Slot, ...]:
-    """The contacts of a chain in the order of travel."""
-    slots = []
-    while chain is not None:
-        slot, chain = chain
-        slots.append(slot)
-    return tuple(reversed(slots))
+    found = graph.net.search(
+        node, time, target, size, priority, loaded, goal, tuple(closed), shut, frozenset(without), passed
+    )
+    return None if found is None else Found(*found)
 
 
 def opportunity(first: Slot, priority: int, now: float) -> float:
@@ -160,26 +100,7 @@ def opportunity(first: Slot, priority: int, now: float) -> float:
     return max(now, first.start) + first.pending[priority] * first.pace
 
 
-def project(slots: Sequence[Slot], start: float, size: float, priority: int) -> float | None:
-    """Projected arrival of the last byte (CCSDS 734.3-B-1 section 3.2.6.7); None when a contact cannot take it.
-
-    Args:
-        slots: the route.
-        start: when the first byte leaves.
-        size: bytes.
-        priority: 0..3.
-    """
-    time = start
-    for slot in slots:
-        begin = slot.start
-        time = (time if time > begin else begin) + size * slot.pace
-        if time > slot.stop or slot.free[priority] < size:
-            return None
-        time = slot.base + slot.slope * time if slot.steps is None else slot.arrival(time)
-    return time
-
-
-def capacity(slots: Sequence[Slot], start: float, limit: int, priority: int, expires: float) -> int:
+def capacity(slots: tuple[Slot, ...], start: float, limit: int, priority: int, expires: float) -> int:
     """The most bytes, up to `limit`, that a route takes in one bundle before it expires."""
     low, high = 0, limit
     while low < high:

@@ -1,0 +1,39 @@
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+
+from marsnet.dtn.routing.graph import Slot
+
+class Cell:
+    source: int
+    target: int
+    start: float
+    stop: float
+    pace: float
+    down: bool
+    free: tuple[float, ...]
+    pending: tuple[float, ...]
+    spent: tuple[float, ...]
+    light: tuple[tuple[float, float, float], ...]
+    def arrival(self, time: float, /) -> float: ...
+
+class Net:
+    def __init__(self, lanes: Sequence[Sequence[tuple[int, list[float], list[Slot]]]], /) -> None: ...
+    def search(
+        self,
+        node: int,
+        time: float,
+        target: int,
+        size: float,
+        priority: int,
+        loaded: bool,
+        goal: float,
+        closed: tuple[int, ...],
+        shut: AbstractSet[tuple[int, int]],
+        without: AbstractSet[Slot],
+        passed: set[Slot] | None,
+        /,
+    ) -> tuple[float, int, tuple[Slot, ...]] | None: ...
+
+def project(slots: tuple[Slot, ...], start: float, size: float, priority: int, /) -> float | None: ...
+def take(slots: tuple[Slot, ...], now: float, size: float, priority: int, /) -> bool: ...
+def give(slots: tuple[Slot, ...], sent: bool, size: float, priority: int, /) -> None: ...
