@@ -1,9 +1,13 @@
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
+from marsnet.dtn.routing.api import Booking
 from marsnet.dtn.routing.graph import Slot
+from marsnet.plan.types import Contact
 
 class Cell:
+    contact: Contact
+    bookings: dict[Booking, None]
     source: int
     target: int
     start: float
@@ -32,8 +36,9 @@ class Net:
         without: AbstractSet[Slot],
         passed: set[Slot] | None,
         /,
-    ) -> tuple[float, int, tuple[Slot, ...]] | None: ...
+    ) -> tuple[float, tuple[Slot, ...], tuple[Contact, ...]] | None: ...
 
 def project(slots: tuple[Slot, ...], start: float, size: float, priority: int, /) -> float | None: ...
-def take(slots: tuple[Slot, ...], now: float, size: float, priority: int, /) -> bool: ...
-def give(slots: tuple[Slot, ...], sent: bool, size: float, priority: int, /) -> None: ...
+def depart(slots: tuple[Slot, ...], now: float, size: float, priority: int, /) -> tuple[float, float]: ...
+def take(slots: tuple[Slot, ...], now: float, size: float, priority: int, booking: Booking, /) -> bool: ...
+def give(slots: tuple[Slot, ...], sent: bool, size: float, priority: int, booking: Booking, /) -> None: ...

@@ -17,7 +17,7 @@ from heapq import heappop, heappush
 from itertools import count
 
 from marsnet.dtn.routing.graph import CacheKey, ContactGraph, Slot
-from marsnet.dtn.routing.search import Bundle, Origin, search
+from marsnet.dtn.routing.search import Bundle
 from marsnet.plan.types import Contact
 
 _NEVER = float("inf")
@@ -29,23 +29,24 @@ class Path:
     Attributes:
         slots: its contacts, with their bookkeeping.
         contacts: the same as the plan states them.
-        neighbour: next hop.
         hops: number of contacts.
-        ends: when its first-ending contact ends, seconds (termination time, CCSDS 734.3-B-1 section 2.3.2.1).
-        number: ipn node number of the next hop.
         bound: (arrival, hops) that no bundle of the class is better with, on this route or on a later one of the list.
     """
 
-    __slots__ = ("bound", "contacts", "ends", "hops", "neighbour", "number", "slots")
+    __slots__ = ("bound", "contacts", "hops", "slots")
 
-    def __init__(self, graph: ContactGraph, slots: tuple[Slot, ...], arrival: float) -> None:
+    def __init__(self, slots: tuple[Slot, ...], bound: tuple[float, int]) -> None:
         self.slots = slots
-        self.bound = (arrival, len(slots))
-        self.contacts: tuple[Contact, ...] = tuple(slot.contact for slot in slots)
-        self.neighbour = self.contacts[0].target
+        self.contacts: tuple[Contact, ...] = tuple([slot.contact for slot in slots])
+        self.bound = bound
         self.hops = len(slots)
-        self.ends = min(contact.end for contact in self.contacts)
-        self.number = graph.numbers[slots[0].target]
+
+    def rank(self, graph: ContactGraph) -> tuple[float, float]:
+        """What decides between routes of equal arrival and hops, the lower first (CCSDS 734.3-B-1 3.2.8.1.4).
+
+        Latest end of the first-ending contact (termination time, 2.3.2.1), then lowest ipn number of the next hop.
+        """
+        return -min([contact.end for contact in self.contacts]), graph.numbers[self.slots[0].target]
 
 
 class Candidates:
@@ -96,7 +97,7 @@ class Candidates:
         """Move the best of the frontier to the list. What follows it is bounded by it until it is branched."""
         if self._frontier:
             arrival, hops, _, slots, kept, without = heappop(self._frontier)
-            self.paths.append(Path(self._graph, slots, arrival))
+            self.paths.append(Path(slots, (arrival, hops)))
             self._branch = (slots, kept, without)
             self.bound = (arrival, hops)
 
@@ -141,19 +142,20 @@ class Candidates:
 
     def _spur(self, slots: tuple[Slot, ...], anchor: int, without: frozenset[Slot]) -> None:
         prefix = slots[:anchor]
-        node, time, size = self._source, self._time, self.bundle.size
-        closed = []
+        node, time = self._source, self._time
+        target, size, priority, shut = self.bundle
+        closed: tuple[int, ...] = ()
         for slot in prefix:
-            closed.append(node)
+            closed = (*closed, node)
             time = slot.arrival((slot.start if slot.start > time else time) + size * slot.pace)
             node = slot.target
         passed: set[Slot] = set()
-        found = search(self._graph, Origin(node, time, closed, without), self.bundle, loaded=False, passed=passed)
+        found = self._graph.net.search(node, time, target, size, priority, False, _NEVER, closed, shut, without, passed)
         for slot in passed:
             slot.blocked.add(self.key)
         if found is not None:
-            item = (found.arrival, anchor + found.hops, next(self._serial), prefix + found.slots, anchor, without)
-            heappush(self._frontier, item)
+            arrival, rest, _ = found
+            heappush(self._frontier, (arrival, anchor + len(rest), next(self._serial), prefix + rest, anchor, without))
 
     def uses(self, slots: set[Slot]) -> bool:
         """Whether a route that was found, listed or not, has one of the contacts."""

@@ -8,16 +8,18 @@ link (which a plan may state for two radios under one name) go to separate lanes
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
 
-from marsnet.dtn.routing.api import PRIORITIES, Booking
+from marsnet.dtn.routing.api import PRIORITIES
 from marsnet.dtn.routing.native import Cell, Net
 from marsnet.errors import InputError
 from marsnet.plan.types import Contact, ContactPlan, Range
 
 CacheKey: TypeAlias = tuple[str, int, str | None, frozenset[str]]
 """What a cached search was for: destination, size class, previous hop, excluded neighbours."""
+
+Light: TypeAlias = tuple[tuple[float, float, float], ...]
+"""Start, base and slope of each line of a contact's arrivals (`Slot.light`)."""
 
 _TIME_TOLERANCE = 1e-6
 """Seconds by which float rounding may exceed the end of a contact that a bundle fills exactly."""
@@ -60,40 +62,25 @@ class Slot(Cell):
         blocked: keys of the cached searches that left the contact out for want of volume or because it was down.
     """
 
-    __slots__ = ("blocked", "bookings", "contact")
+    __slots__ = ("blocked",)
 
-    def __init__(self, contact: Contact, source: int, target: int) -> None:
+    def __init__(self, contact: Contact, source: int, target: int, light: Light) -> None:
         super().__init__()
         self.contact, self.source, self.target = contact, source, target
         self.start, self.stop = contact.start, contact.end + _TIME_TOLERANCE
         self.pace = 8 / contact.rate if contact.rate > 0 else float("inf")
-        self.light = ((contact.start, 0.0, 1.0),)
+        self.light = light
         self.free = (max(contact.volume, 0.0) + _VOLUME_TOLERANCE,) * PRIORITIES
-        self.bookings: dict[Booking, None] = {}
+        self.bookings = {}
         self.blocked: set[CacheKey] = set()
 
     def residual(self, priority: int) -> float:
         """Bytes that a bundle of the priority can still book."""
         return max(self.free[priority] - _VOLUME_TOLERANCE, 0.0)
 
-    def illuminate(self, ranges: list[Range], margin: Margin) -> bool:
-        """Take the light time from the range segments that cover the contact. Returns: whether it changed."""
-        before = self.light
-        lines = []
-        for segment in ranges:
-            scale = 1 + margin.ratio
-            slope = segment.slope * scale
-            if 1 + slope <= 0:
-                raise InputError(
-                    f"range {segment.source} to {segment.target} at {segment.start} s shrinks by {-segment.slope} s/s",
-                    remedy="a slope is above -1: nothing overtakes what left before it",
-                )
-            lines.append((segment.start, segment.owlt * scale + margin.seconds - slope * segment.start, 1 + slope))
-        if all(line[1:] == lines[0][1:] for line in lines):
-            # Where a single line holds, its start means nothing.
-            lines = [(self.start, *lines[0][1:])]
-        self.light = tuple(lines)
-        return self.light != before
+
+_Pair: TypeAlias = tuple[str, str]
+"""Source and target."""
 
 
 class Lane(NamedTuple):
@@ -108,6 +95,20 @@ class Lane(NamedTuple):
     target: int
     ends: list[float]
     slots: list[Slot]
+
+
+class Direction(NamedTuple):
+    """What is known of one direction of a pair of nodes. Equal ones need nothing done when a plan is replaced.
+
+    Attributes:
+        contacts: as the plan states them.
+        ranges: likewise.
+        discovered: contacts that were discovered, with their light time.
+    """
+
+    contacts: list[Contact]
+    ranges: list[Range]
+    discovered: list[tuple[Contact, Range]]
 
 
 class Change(NamedTuple):
@@ -142,49 +143,63 @@ class ContactGraph:
         self.lanes: list[list[Lane]] = []
         self.net = Net(self.lanes)
         self._margin = margin
-        self._plan = plan
+        self._plan: ContactPlan | None = None
+        self._stated: dict[_Pair, Direction] = {}
+        self._directions: dict[_Pair, Direction] = {}
+        self._lanes: dict[_Pair, list[Lane]] = {}
         self._discovered: dict[Contact, Range] = {}
         self.load(plan)
 
     def load(self, plan: ContactPlan, now: float = float("-inf")) -> Change:
         """Replace the plan. Slots of contacts that stay keep their bookings; discovered contacts stay until their end.
 
+        Only directions with news are indexed anew.
+
         Raises:
-            InputError: when a contact has no range or a range is impossible.
+            InputError: when a contact has no range or a range is impossible; then nothing has changed.
         """
+        stated = self._stated if plan is self._plan else _by_pair(plan)
+        directions = dict(stated)
         discovered = {contact: light for contact, light in self._discovered.items() if contact.end > now}
-        segments: dict[tuple[str, str], list[Range]] = {}
-        for segment in plan.ranges:
-            segments.setdefault((segment.source, segment.target), []).append(segment)
-        for contact in plan.contacts:
-            if (contact.source, contact.target) not in segments:
-                raise InputError(
-                    f"contact {contact.source} to {contact.target} at {contact.start} s has no range",
-                    remedy="state the light time of the pair as a range in the plan",
-                )
+        for contact, light in discovered.items():
+            pair = contact.source, contact.target
+            before = directions.get(pair, Direction([], [], []))
+            directions[pair] = before._replace(discovered=[*before.discovered, (contact, light)])
+        news = [pair for pair, direction in directions.items() if direction != self._directions.get(pair)]
+        lights = {pair: _lights(directions[pair], self._margin) for pair in news}
+
         index, numbers = dict(self.index), list(self.numbers)
-        for name in [*plan.nodes, *(n for c in (*plan.contacts, *discovered) for n in (c.source, c.target))]:
+        for name in [*plan.nodes, *(name for pair in directions for name in pair)]:
             if name not in index:
                 index[name] = len(index)
                 numbers.append(float("inf"))
         for name, number in plan.nodes.items():
             numbers[index[name]] = number
 
-        slots: dict[Contact, Slot] = {}
+        gone: list[Slot] = []
         opened = float("inf")
-        for contact in (*plan.contacts, *discovered):
-            known = self.slots.get(contact)
-            slot = known or Slot(contact, index[contact.source], index[contact.target])
-            light = discovered.get(contact)
-            ranges = [light] if light else _covering(segments[contact.source, contact.target], contact)
-            changed = slot.illuminate(ranges, self._margin)
-            if known is None or changed:
+        for pair in [*news, *(pair for pair in self._directions if pair not in directions)]:
+            changed = lights.get(pair, {})
+            past = dict.fromkeys(_contacts(self._directions.get(pair)))
+            gone += [self.slots.pop(contact) for contact in past if contact not in changed]
+            for contact, lines in changed.items():
+                slot = self.slots.get(contact)
+                if slot is None:
+                    self.slots[contact] = Slot(contact, index[contact.source], index[contact.target], lines)
+                elif slot.light == lines:
+                    continue
+                else:
+                    slot.light = lines
                 opened = min(opened, contact.start)
-            slots[contact] = slot
-        gone = [slot for contact, slot in self.slots.items() if contact not in slots]
-        self._plan, self._discovered = plan, discovered
-        self.index, self.names, self.numbers, self.slots = index, list(index), numbers, slots
-        self.lanes = _lanes(slots.values(), numbers)
+            self._lanes[pair] = _lanes([self.slots[contact] for contact in changed])
+        self._plan, self._stated, self._directions, self._discovered = plan, stated, directions, discovered
+        self.index, self.names, self.numbers = index, list(index), numbers
+        self.lanes = [[] for _ in numbers]
+        for (source, _), lanes in self._lanes.items():
+            self.lanes[index[source]].extend(lanes)
+        # The lowest neighbour number comes first: that decides ties (CCSDS 734.3-B-1 3.2.8.1.4).
+        for outgoing in self.lanes:
+            outgoing.sort(key=lambda lane: numbers[lane.target])
         self.net = Net(self.lanes)
         return Change(gone, opened)
 
@@ -198,7 +213,8 @@ class ContactGraph:
             return []
         target = self.index[neighbour]
         lanes = [lane for lane in self.lanes[self.index[node]] if lane.target == target]
-        return [slot for lane in lanes for slot in lane.slots if slot.start <= now < slot.contact.end]
+        coming = [lane.slots[at] for lane in lanes if (at := bisect_right(lane.ends, now)) < len(lane.slots)]
+        return [slot for slot in coming if slot.start <= now]
 
     def next_contact(self, node: str, neighbour: str, now: float) -> Contact | None:
         """The contact from a node to a neighbour that begins next."""
@@ -216,30 +232,85 @@ class ContactGraph:
         """Add a contact that no plan states."""
         if contact not in self.slots:
             self._discovered[contact] = light
-        return self.load(self._plan, now)
+        return self._again(now)
 
     def forget(self, contact: Contact, now: float) -> Change:
         """Remove a discovered contact; a contact of the plan stays."""
         self._discovered.pop(contact, None)
+        return self._again(now)
+
+    def _again(self, now: float) -> Change:
+        assert self._plan is not None  # noqa: S101 - the constructor loads one
         return self.load(self._plan, now)
 
 
-def _covering(segments: list[Range], contact: Contact) -> list[Range]:
-    """The segments that hold somewhere in the contact; at its edges the nearest one is extrapolated."""
-    starts = [segment.start for segment in segments]
-    first = max(bisect_right(starts, contact.start) - 1, 0)
-    last = max(bisect_right(starts, contact.end) - 1, first)
-    return segments[first : last + 1]
+def _by_pair(plan: ContactPlan) -> dict[_Pair, Direction]:
+    """The contacts and ranges of a plan by direction, in order of first appearance."""
+    ranges: dict[_Pair, list[Range]] = {}
+    for segment in plan.ranges:
+        ranges.setdefault((segment.source, segment.target), []).append(segment)
+    contacts: dict[_Pair, list[Contact]] = {}
+    for contact in plan.contacts:
+        contacts.setdefault((contact.source, contact.target), []).append(contact)
+    for pair, some in contacts.items():
+        if pair not in ranges:
+            raise InputError(
+                f"contact {some[0].source} to {some[0].target} at {some[0].start} s has no range",
+                remedy="state the light time of the pair as a range in the plan",
+            )
+    return {pair: Direction(some, ranges[pair], []) for pair, some in contacts.items()}
 
 
-def _lanes(slots: Iterable[Slot], numbers: list[float]) -> list[list[Lane]]:
-    """The lanes of every node, the lowest neighbour number first: that decides ties (CCSDS 734.3-B-1 3.2.8.1.4)."""
-    by_link: dict[tuple[int, int, str], list[Lane]] = {}
+def _contacts(direction: Direction | None) -> list[Contact]:
+    """All contacts of a direction, which there may not be."""
+    if direction is None:
+        return []
+    return [*direction.contacts, *(contact for contact, _ in direction.discovered)]
+
+
+def _lights(direction: Direction, margin: Margin) -> dict[Contact, Light]:
+    """The contacts of a direction with their light time. At its edges the nearest range segment is extrapolated."""
+    starts = [segment.start for segment in direction.ranges]
+    lights = {}
+    for contact in direction.contacts:
+        first = max(bisect_right(starts, contact.start) - 1, 0)
+        last = max(bisect_right(starts, contact.end) - 1, first)
+        lights[contact] = _light(direction.ranges[first : last + 1], contact, margin)
+    for contact, segment in direction.discovered:
+        lights[contact] = _light([segment], contact, margin)
+    return lights
+
+
+def _light(ranges: list[Range], contact: Contact, margin: Margin) -> Light:
+    """The arrivals of a contact that range segments cover.
+
+    Raises:
+        InputError: when what leaves later would arrive earlier.
+    """
+    lines = []
+    for segment in ranges:
+        scale = 1 + margin.ratio
+        slope = segment.slope * scale
+        if 1 + slope <= 0:
+            raise InputError(
+                f"range {segment.source} to {segment.target} at {segment.start} s shrinks by {-segment.slope} s/s",
+                remedy="a slope is above -1: nothing overtakes what left before it",
+            )
+        lines.append((segment.start, segment.owlt * scale + margin.seconds - slope * segment.start, 1 + slope))
+    _, base, slope = lines[0]
+    # Where a single line holds, its start means nothing.
+    alike = len(lines) == 1 or all(line[1:] == (base, slope) for line in lines)
+    return ((contact.start, base, slope),) if alike else tuple(lines)
+
+
+def _lanes(slots: list[Slot]) -> list[Lane]:
+    """The lanes of one direction, in the order of their first contacts."""
+    by_link: dict[str, list[Lane]] = {}
     for slot in sorted(slots, key=lambda slot: (slot.start, slot.stop)):
         contact = slot.contact
         if contact.end <= contact.start or contact.rate <= 0:
             continue
-        group = by_link.setdefault((slot.source, slot.target, contact.link), [])
+        group = by_link.setdefault(contact.link, [])
         for lane in group:
             if lane.ends[-1] <= contact.start:
                 break
@@ -248,9 +319,4 @@ def _lanes(slots: Iterable[Slot], numbers: list[float]) -> list[list[Lane]]:
             group.append(lane)
         lane.ends.append(contact.end)
         lane.slots.append(slot)
-    lanes: list[list[Lane]] = [[] for _ in numbers]
-    for (source, _, _), group in by_link.items():
-        lanes[source].extend(group)
-    for outgoing in lanes:
-        outgoing.sort(key=lambda lane: numbers[lane.target])
-    return lanes
+    return [lane for group in by_link.values() for lane in group]

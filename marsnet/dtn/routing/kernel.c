@@ -22,6 +22,7 @@ typedef struct {
     line_t *lines; /* when more than one covers the contact */
     Py_ssize_t count;
     double free[PRIORITIES], pending[PRIORITIES], spent[PRIORITIES];
+    PyObject *contact, *bookings;
     int source, target;
     char down;
 } cell_t;
@@ -45,8 +46,24 @@ static inline double arrival(const cell_t *cell, double time)
     return line->base + line->slope * time;
 }
 
+static int cell_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(((cell_t *)self)->contact);
+    Py_VISIT(((cell_t *)self)->bookings);
+    return 0;
+}
+
+static int cell_clear(PyObject *self)
+{
+    Py_CLEAR(((cell_t *)self)->contact);
+    Py_CLEAR(((cell_t *)self)->bookings);
+    return 0;
+}
+
 static void cell_dealloc(PyObject *self)
 {
+    PyObject_GC_UnTrack(self);
+    cell_clear(self);
     PyMem_Free(((cell_t *)self)->lines);
     Py_TYPE(self)->tp_free(self);
 }
@@ -122,6 +139,8 @@ static PyMemberDef cell_members[] = {
     {"source", T_INT, offsetof(cell_t, source), 0, NULL}, {"target", T_INT, offsetof(cell_t, target), 0, NULL},
     {"start", T_DOUBLE, offsetof(cell_t, start), 0, NULL}, {"stop", T_DOUBLE, offsetof(cell_t, stop), 0, NULL},
     {"pace", T_DOUBLE, offsetof(cell_t, pace), 0, NULL},   {"down", T_BOOL, offsetof(cell_t, down), 0, NULL},
+    {"contact", T_OBJECT_EX, offsetof(cell_t, contact), 0, NULL},
+    {"bookings", T_OBJECT_EX, offsetof(cell_t, bookings), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 static PyGetSetDef cell_getset[] = {
@@ -138,8 +157,10 @@ static PyMethodDef cell_methods[] = {
 static PyTypeObject cell_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "marsnet.dtn.routing._kernel.Cell",
     .tp_basicsize = sizeof(cell_t),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
     .tp_new = PyType_GenericNew,
+    .tp_traverse = cell_traverse,
+    .tp_clear = cell_clear,
     .tp_dealloc = cell_dealloc,
     .tp_members = cell_members,
     .tp_getset = cell_getset,
@@ -154,7 +175,7 @@ typedef struct {
     cell_t **cells;
 } lane_t;
 
-/* A label on the heap; its serial number is also the place of its contact and its predecessor in `steps`. */
+/* A way to a node. Its serial number is also the place of its contact and its predecessor in `steps`. */
 typedef struct {
     double arrival;
     int hops, serial, node;
@@ -169,8 +190,8 @@ typedef struct {
     PyObject_HEAD
     int nodes;
     lane_t **lanes; /* by node, ended by a lane of no contacts */
-    int *settled, *reached_hops;
-    double *reached;
+    int *settled;
+    label_t *reached; /* the best label of each node so far */
     label_t *heap;
     step_t *steps;
     int room;
@@ -190,7 +211,6 @@ static void net_dealloc(PyObject *self)
     }
     PyMem_Free(net->lanes);
     PyMem_Free(net->settled);
-    PyMem_Free(net->reached_hops);
     PyMem_Free(net->reached);
     PyMem_Free(net->heap);
     PyMem_Free(net->steps);
@@ -247,11 +267,10 @@ static PyObject *net_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED
     net->room = 64;
     net->lanes = PyMem_Calloc(nodes + 1, sizeof *net->lanes);
     net->settled = PyMem_New(int, nodes);
-    net->reached_hops = PyMem_New(int, nodes);
-    net->reached = PyMem_New(double, nodes);
+    net->reached = PyMem_New(label_t, nodes);
     net->heap = PyMem_New(label_t, net->room);
     net->steps = PyMem_New(step_t, net->room);
-    int failed = !net->lanes || !net->settled || !net->reached_hops || !net->reached || !net->heap || !net->steps;
+    int failed = !net->lanes || !net->settled || !net->reached || !net->heap || !net->steps;
     for (size_t node = 0; !failed && node < nodes; node++) {
         PyObject *lanes = PyList_GET_ITEM(outgoing, node);
         size_t count = PyList_Check(lanes) ? (size_t)PyList_GET_SIZE(lanes) : 0;
@@ -394,18 +413,17 @@ static int spread(net_t *net, wish_t *wish, label_t from, int labels, int *seria
                     return -1;
                 continue;
             }
-            double arrives = arrival(cell, leaves);
-            if (arrives <= wish->goal && (arrives < net->reached[to] || step < net->reached_hops[to])) {
-                if (arrives <= net->reached[to]) {
-                    net->reached[to] = arrives;
-                    net->reached_hops[to] = step;
-                }
+            label_t label = {.arrival = arrival(cell, leaves), .hops = step, .serial = *serial + 1, .node = to};
+            label_t *reached = &net->reached[to];
+            if (label.arrival <= wish->goal && (step < reached->hops || before(&label, reached))) {
+                if (before(&label, reached))
+                    *reached = label;
                 if (to == wish->target)
-                    wish->goal = arrives;
+                    wish->goal = label.arrival;
                 if (widen(net, ++*serial))
                     return -1;
                 net->steps[*serial] = (step_t){cell, from.serial};
-                push(net->heap, labels++, (label_t){arrives, step, *serial, to});
+                push(net->heap, labels++, label);
             }
             break;
         }
@@ -413,15 +431,21 @@ static int spread(net_t *net, wish_t *wish, label_t from, int labels, int *seria
     return labels;
 }
 
-/* (arrival, hops, slots) of a label at the destination. */
+/* (arrival, slots, contacts) of a label at the destination. */
 static PyObject *found(const net_t *net, label_t label)
 {
-    PyObject *slots = PyTuple_New(label.hops);
-    for (int i = label.hops - 1, at = label.serial; slots && i >= 0; i--, at = net->steps[at].before) {
-        Py_INCREF(net->steps[at].cell);
-        PyTuple_SET_ITEM(slots, i, (PyObject *)net->steps[at].cell);
+    PyObject *slots = PyTuple_New(label.hops), *contacts = PyTuple_New(label.hops);
+    if (!slots || !contacts) {
+        Py_XDECREF(slots);
+        Py_XDECREF(contacts);
+        return NULL;
     }
-    return slots ? Py_BuildValue("(diN)", label.arrival, label.hops, slots) : NULL;
+    for (int i = label.hops - 1, at = label.serial; i >= 0; i--, at = net->steps[at].before) {
+        cell_t *cell = net->steps[at].cell;
+        PyTuple_SET_ITEM(slots, i, Py_NewRef((PyObject *)cell));
+        PyTuple_SET_ITEM(contacts, i, Py_NewRef(cell->contact ? cell->contact : Py_None));
+    }
+    return Py_BuildValue("(dNN)", label.arrival, slots, contacts);
 }
 
 static PyObject *run(net_t *net, wish_t *wish, label_t label)
@@ -480,8 +504,8 @@ static PyObject *net_search(PyObject *self, PyObject *const *args, Py_ssize_t co
         return NULL;
     }
     for (int node = 0; node < net->nodes; node++) {
-        net->settled[node] = net->reached_hops[node] = FAR;
-        net->reached[node] = INFINITY;
+        net->settled[node] = FAR;
+        net->reached[node] = (label_t){.arrival = INFINITY, .hops = FAR};
     }
     if (!PyTuple_Check(args[7])) {
         PyErr_SetString(PyExc_TypeError, "closed nodes are a tuple");
@@ -512,18 +536,21 @@ static PyTypeObject net_type = {
     .tp_methods = net_methods,
 };
 
-/* The common arguments of what follows: a route; one of the caller's own; size; priority. */
-static int parse(PyObject *const *args, Py_ssize_t count, double *size, int *priority)
+/* The common arguments of what follows: a route, a number of the caller's own, size and priority. */
+static int parse(PyObject *const *args, Py_ssize_t count, double *own, double *size, int *priority)
 {
     if (count != 4 || !PyTuple_Check(args[0]) || !PyTuple_GET_SIZE(args[0])) {
-        PyErr_SetString(PyExc_TypeError, "a tuple of slots and three numbers are needed");
+        PyErr_SetString(PyExc_TypeError, "a tuple of slots, three numbers, and a booking to take or give are needed");
         return -1;
     }
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(args[0]); i++)
-        if (!PyObject_TypeCheck(PyTuple_GET_ITEM(args[0], i), &cell_type)) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(args[0]); i++) {
+        PyObject *slot = PyTuple_GET_ITEM(args[0], i);
+        if (!PyObject_TypeCheck(slot, &cell_type) || !((cell_t *)slot)->bookings) {
             PyErr_SetString(PyExc_TypeError, "a route is a tuple of slots");
             return -1;
         }
+    }
+    *own = PyFloat_AsDouble(args[1]);
     *size = PyFloat_AsDouble(args[2]);
     *priority = (int)PyLong_AsLong(args[3]);
     if (PyErr_Occurred())
@@ -534,33 +561,48 @@ static int parse(PyObject *const *args, Py_ssize_t count, double *size, int *pri
     return -1;
 }
 
-static PyObject *project(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
+/* Projected arrival of what begins to leave at a time; negative infinity where a contact cannot take it. */
+static double along(PyObject *route, double time, double size, int priority)
 {
-    double size;
-    int priority;
-    if (parse(args, count, &size, &priority))
-        return NULL;
-    double time = PyFloat_AsDouble(args[1]);
-    if (time == -1.0 && PyErr_Occurred())
-        return NULL;
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(args[0]); i++) {
-        const cell_t *cell = (cell_t *)PyTuple_GET_ITEM(args[0], i);
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(route); i++) {
+        const cell_t *cell = (cell_t *)PyTuple_GET_ITEM(route, i);
         time = (time > cell->start ? time : cell->start) + size * cell->pace;
         if (time > cell->stop || cell->free[priority] < size)
-            Py_RETURN_NONE;
+            return -INFINITY;
         time = arrival(cell, time);
     }
+    return time;
+}
+
+static PyObject *project(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
+{
+    double size, start;
+    int priority;
+    if (parse(args, count, &start, &size, &priority))
+        return NULL;
+    double time = along(args[0], start, size, priority);
+    if (time == -INFINITY)
+        Py_RETURN_NONE;
     return PyFloat_FromDouble(time);
+}
+
+static PyObject *depart(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
+{
+    double size, now;
+    int priority;
+    if (parse(args, count, &now, &size, &priority))
+        return NULL;
+    const cell_t *first = (cell_t *)PyTuple_GET_ITEM(args[0], 0);
+    double start = (now > first->start ? now : first->start) + first->pending[priority] * first->pace;
+    double time = along(args[0], start, size, priority);
+    return Py_BuildValue("(dd)", start, time == -INFINITY ? INFINITY : time);
 }
 
 static PyObject *take(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
 {
-    double size;
+    double size, now;
     int priority, tight = 0;
-    if (parse(args, count, &size, &priority))
-        return NULL;
-    double now = PyFloat_AsDouble(args[1]);
-    if (now == -1.0 && PyErr_Occurred())
+    if (parse(args, count - 1, &now, &size, &priority))
         return NULL;
     cell_t *first = (cell_t *)PyTuple_GET_ITEM(args[0], 0);
     for (int level = priority; level < PRIORITIES; level++)
@@ -570,6 +612,8 @@ static PyObject *take(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize
         tight = 1;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(args[0]); i++) {
         cell_t *cell = (cell_t *)PyTuple_GET_ITEM(args[0], i);
+        if (PyDict_SetItem(cell->bookings, args[4], Py_None))
+            return NULL;
         for (int level = priority; level < PRIORITIES; level++)
             cell->free[level] -= size;
         tight |= cell->free[PRIORITIES - 1] < 0;
@@ -579,15 +623,17 @@ static PyObject *take(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize
 
 static PyObject *give(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
 {
-    double size;
-    int priority, sent;
-    if (parse(args, count, &size, &priority) || (sent = PyObject_IsTrue(args[1])) < 0)
+    double size, sent;
+    int priority;
+    if (parse(args, count - 1, &sent, &size, &priority))
         return NULL;
     cell_t *first = (cell_t *)PyTuple_GET_ITEM(args[0], 0);
     for (int level = priority; level < PRIORITIES; level++)
         first->pending[level] -= size;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(args[0]); i++) {
         cell_t *cell = (cell_t *)PyTuple_GET_ITEM(args[0], i);
+        if (PyDict_DelItem(cell->bookings, args[4]))
+            return NULL;
         for (int level = priority; level < PRIORITIES; level++)
             (sent ? cell->spent : cell->free)[level] += size;
     }
@@ -597,8 +643,9 @@ static PyObject *give(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize
 #define FAST(function) (PyCFunction)(void (*)(void))function, METH_FASTCALL
 static PyMethodDef functions[] = {
     {"project", FAST(project), "project(slots, start, size, priority): projected arrival, None where it does not fit"},
-    {"take", FAST(take), "take(slots, now, size, priority): book; whether a contact now promises more than it carries"},
-    {"give", FAST(give), "give(slots, sent, size, priority): end a booking"},
+    {"depart", FAST(depart), "depart(slots, now, size, priority): when a bundle leaves here and when it has arrived"},
+    {"take", FAST(take), "take(slots, now, size, priority, booking): whether a contact is now promised too often"},
+    {"give", FAST(give), "give(slots, sent, size, priority, booking): end a booking"},
     {NULL, NULL, 0, NULL},
 };
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_kernel", NULL, -1, functions, NULL, NULL, NULL, NULL};

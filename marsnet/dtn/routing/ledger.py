@@ -43,9 +43,7 @@ class Ledger:
         Returns: its booking, and those of lower priority that no longer fit beside it, void.
         """
         booking = Booking(key, size, priority, contacts, slots)
-        tight = take(slots, now, size, priority)
-        for slot in slots:
-            slot.bookings[booking] = None
+        tight = take(slots, now, size, priority, booking)
         self._waiting[slots[0]] = None
         if key is not None:
             self._by_key.setdefault(key, []).append(booking)
@@ -75,9 +73,7 @@ class Ledger:
         if booking.state is not BookingState.LIVE:
             return
         booking.state = state
-        give(booking.slots, state is BookingState.SENT, booking.size, booking.priority)
-        for slot in booking.slots:
-            del slot.bookings[booking]
+        give(booking.slots, state is BookingState.SENT, booking.size, booking.priority, booking)
         if state is not BookingState.SENT:
             self.unblock(booking.slots)
         if booking.key is not None:

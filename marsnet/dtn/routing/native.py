@@ -5,10 +5,11 @@ from __future__ import annotations
 from marsnet.errors import EnvironmentLacksError
 
 try:
-    from marsnet.dtn.routing._kernel import Cell, Net, give, project, take
+    from marsnet.dtn.routing._kernel import Cell, Net, depart, give, project, take
 except ImportError as error:
     raise EnvironmentLacksError(
-        "the compiled kernel of routing is missing or of another version", fix="python setup.py build_ext --inplace, or pip install -e ."
+        "the compiled kernel of routing is missing or of another version",
+        fix="python setup.py build_ext --inplace, or pip install -e .",
     ) from error
 
-__all__ = ["Cell", "Net", "give", "project", "take"]
+__all__ = ["Cell", "Net", "depart", "give", "project", "take"]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from marsnet.dtn.routing.api import Booking, Decision, Forward, NoRoute, Reason, RouteRequest
+from marsnet.dtn.routing.api import PRIORITIES, Booking, Decision, Forward, NoRoute, Reason, RouteRequest
 from marsnet.dtn.routing.base import PlannedRouter
 from marsnet.dtn.routing.candidates import Candidates, Path
 from marsnet.dtn.routing.graph import SABR_MARGIN, CacheKey, Change, Margin, Slot
-from marsnet.dtn.routing.native import project
-from marsnet.dtn.routing.search import Bundle, Origin, capacity, opportunity, search
-from marsnet.plan.types import ContactPlan
+from marsnet.dtn.routing.native import depart, project
+from marsnet.dtn.routing.search import NOTHING, Bundle, Origin, capacity, opportunity, search
+from marsnet.plan.types import Contact, ContactPlan
 
 _NEVER = float("inf")
 _MAX_PATHS = 16
@@ -18,8 +18,8 @@ _PATIENCE = 3
 _MAX_ENTRIES = 10_000
 """Cached lists of routes."""
 
-_Choice = tuple[float, float, Path]
-"""Start, arrival, route."""
+_Choice = tuple[tuple[float, float], tuple[Slot, ...], tuple[Contact, ...]]
+"""Start and arrival, the route with and without its bookkeeping."""
 
 
 class SabrRouter(PlannedRouter):
@@ -62,21 +62,18 @@ class SabrRouter(PlannedRouter):
         self._latest = now
         entry_key = (destination, size.bit_length() >> 2, previous_hop, excluded)
         entry = self._cache.get(entry_key)
-        if entry is not None and entry.paths and not critical and not avoided:
+        if entry is not None and entry.paths and 0 <= priority < PRIORITIES and not critical and not avoided:
             path = entry.paths[0]
-            first = path.slots[0]
-            start = (now if now > first.start else first.start) + first.pending[priority] * first.pace
-            arrival = project(path.slots, start, size, priority)
+            start, arrival = depart(path.slots, now, size, priority)
             if (
-                arrival is not None
-                and size >= entry.bundle.size
+                size >= entry.bundle.size
                 and arrival <= expires
                 and arrival <= entry.horizon
                 and (arrival, path.hops) <= entry.second
             ):
                 route = path.contacts
                 booking, displaced = self._ledger.book(key, size, priority, route, path.slots, now)
-                return [Forward(path.neighbour, route[0], start, arrival, route, booking, displaced)]
+                return [Forward(route[0].target, route[0], start, arrival, route, booking, displaced)]
         obstacle = self._admit(bundle, now)
         if obstacle is not None:
             return obstacle
@@ -86,10 +83,10 @@ class SabrRouter(PlannedRouter):
             return self.routes_disjoint(bundle, self._copies, now) or self._explain(bundle, now)
         # Few bundles avoid anything, and each something else.
         choice = self._search(bundle, now) if avoided else self._choose(bundle, entry_key, now)
-        if choice is None or choice[1] > expires:
+        if choice is None or choice[0][1] > expires:
             return self._explain(bundle, now)
-        start, arrival, path = choice
-        return [self._book(bundle, path.contacts, path.slots, (start, arrival), now)]
+        times, slots, route = choice
+        return [self._book(bundle, route, slots, times, now)]
 
     def routes_disjoint(self, bundle: RouteRequest, count: int, now: float) -> list[Forward]:
         """Book up to `count` routes that share neither a link nor, where possible, a node between the ends.
@@ -149,49 +146,51 @@ class SabrRouter(PlannedRouter):
             if entry.paths and self._over(entry, now):
                 entry = self._build(bundle, entry.bundle.size, key, now)
         choice = self._select(entry, bundle, now)
-        if entry.horizon < (_NEVER if choice is None else choice[1]):
+        if entry.horizon < (_NEVER if choice is None else choice[0][1]):
             return self._select(self._build(bundle, entry.bundle.size, key, now), bundle, now)
         return choice
 
     def _select(self, entry: Candidates, bundle: RouteRequest, now: float) -> _Choice | None:
         """The best of a list for one bundle, extending the list until nothing beyond it can be better."""
         size, priority = bundle.size, bundle.priority
-        best: _Choice | None = None
-        rank: tuple[float, int, float, float] = (_NEVER, 0, 0.0, 0.0)
+        best: Path | None = None
+        times = top = (_NEVER, 0.0)
         position = 0
         while True:
             if position < len(entry.paths):
-                if rank[:2] <= entry.paths[position].bound:
-                    return best
-            elif rank[:2] <= entry.bound:
-                return best
+                if top <= entry.paths[position].bound:
+                    break
+            elif top <= entry.bound:
+                break
             elif position >= _MAX_PATHS or (position and entry.misses < _PATIENCE):
                 # Branching costs as many searches as the route has hops: worth it only if it is needed again and again.
                 entry.misses += 1
-                return self._search(bundle, now, rank[0]) or best
+                found = self._search(bundle, now, top[0])
+                if found is not None:
+                    return found
+                break
             elif position and entry.tighten(now):
                 continue
             elif not entry.extend(now):
-                return best
+                break
             path = entry.paths[position]
             position += 1
-            start = opportunity(path.slots[0], priority, now)
-            arrival = project(path.slots, start, size, priority)
-            if arrival is not None:
-                # CCSDS 734.3-B-1 section 3.2.8.1.4: arrival, hops, latest termination, lowest number of the next hop.
-                this = (arrival, path.hops, -path.ends, path.number)
-                if this < rank:
-                    best, rank = (start, arrival, path), this
+            these = depart(path.slots, now, size, priority)
+            this = (these[1], path.hops)
+            if this < top or (this == top and best and path.rank(self._graph) < best.rank(self._graph)):
+                best, top, times = path, this, these
+        return None if best is None else (times, best.slots, best.contacts)
 
     def _search(self, bundle: RouteRequest, now: float, goal: float = _NEVER) -> _Choice | None:
         """The best route, which arrives at `goal` or before, where there is such a route."""
-        request = self._request(bundle, bundle.size)
-        origin = Origin(self._graph.index[self._node], now, self._avoided(bundle))
-        found = search(self._graph, origin, request, loaded=True, goal=goal)
+        target, size, priority, shut = self._request(bundle, bundle.size)
+        here = self._graph.index[self._node]
+        closed = self._avoided(bundle) if bundle.avoided else ()
+        found = self._graph.net.search(here, now, target, size, priority, True, goal, closed, shut, NOTHING, None)
         if found is None:
             return None
-        path = Path(self._graph, found.slots, found.arrival)
-        return opportunity(path.slots[0], bundle.priority, now), found.arrival, path
+        arrival, slots, route = found
+        return (opportunity(slots[0], priority, now), arrival), slots, route
 
     def _build(self, bundle: RouteRequest, size: float, key: CacheKey, now: float) -> Candidates:
         # The highest priority has the most volume left, so what holds for it bounds all others.
@@ -208,10 +207,13 @@ class SabrRouter(PlannedRouter):
     def _request(self, bundle: RouteRequest, size: float) -> Bundle:
         """The request in node indices."""
         index = self._graph.index
+        target = index[bundle.destination]
+        if bundle.previous_hop is None and not bundle.excluded:
+            return Bundle(target, size, bundle.priority)
         here = index[self._node]
         barred = bundle.excluded if bundle.previous_hop is None else bundle.excluded | {bundle.previous_hop}
         shut = frozenset((here, index[name]) for name in barred if name in index)
-        return Bundle(index[bundle.destination], size, bundle.priority, shut)
+        return Bundle(target, size, bundle.priority, shut)
 
     def _avoided(self, bundle: RouteRequest) -> tuple[int, ...]:
         """The nodes in between that a route must not visit."""

@@ -10,12 +10,14 @@ label if it took fewer hops, because waiting for a common contact can make both 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Never
 
 from marsnet.dtn.routing.graph import ContactGraph, Slot
 from marsnet.dtn.routing.native import project
 
 _NEVER = float("inf")
+NOTHING: frozenset[Never] = frozenset()
+"""Empty, where a search wants a set."""
 
 
 class Bundle(NamedTuple):
@@ -88,7 +90,7 @@ def search(
     found = graph.net.search(
         node, time, target, size, priority, loaded, goal, tuple(closed), shut, frozenset(without), passed
     )
-    return None if found is None else Found(*found)
+    return None if found is None else Found(found[0], len(found[1]), found[1])
 
 
 def opportunity(first: Slot, priority: int, now: float) -> float:

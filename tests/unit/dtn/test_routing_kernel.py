@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import heapq
 import sys
 from bisect import bisect_right
@@ -10,14 +11,15 @@ from typing import NamedTuple
 
 import pytest
 
-from marsnet.dtn.routing import Margin
+from marsnet.dtn.routing import Booking, Margin
 from marsnet.dtn.routing.graph import ContactGraph, Slot
-from marsnet.dtn.routing.native import Cell, Net, give, project, take
+from marsnet.dtn.routing.native import Cell, Net, depart, give, project, take
 from marsnet.dtn.routing.search import Bundle, Origin, search
 from marsnet.plan.types import Contact, ContactPlan, Range
 
 NODES = "abcdefg"
 NEVER = float("inf")
+LIGHT = ((0.0, 0.0, 1.0),)
 
 
 def draw_plan(random: Random) -> ContactPlan:
@@ -86,14 +88,14 @@ def plain_search(
                     passed.add(slot)
                     continue
                 arrival, hops = plain_arrival(slot, time), label.hops + 1
-                known, known_hops = best.get(lane.target, (NEVER, 999))
-                if arrival <= goal and (arrival < known or hops < known_hops):
-                    if arrival <= known:
-                        best[lane.target] = (arrival, hops)
+                rank = (arrival, hops)
+                known = best.get(lane.target, (NEVER, 999))
+                if arrival <= goal and (rank < known or hops < known[1]):
+                    best[lane.target] = min(rank, known)
                     if lane.target == bundle.target:
                         goal = arrival
                     serial += 1
-                    heapq.heappush(heap, Label(arrival, hops, serial, lane.target, (*label.slots, slot)))
+                    heapq.heappush(heap, Label(*rank, serial, lane.target, (*label.slots, slot)))
                 break
         while heap:
             label = heapq.heappop(heap)
@@ -119,14 +121,14 @@ def test_search_and_bookings_equal_plain_python(seed: int) -> None:
     random = Random(seed)
     graph = ContactGraph(draw_plan(random), Margin(random.choice([0.0, 0.01]), random.choice([0.0, 0.5])))
     slots = list(graph.slots.values())
-    booked: list[tuple[tuple[Slot, ...], float, int]] = []
+    booked: list[Booking] = []
     expected_free = {slot: list(slot.free) for slot in slots}
     routes = 0
     for _ in range(60):
         random.choice(slots).down = random.random() < 0.5
         bundle = Bundle(
             random.randrange(len(NODES)),
-            random.choice([0.0, 1, 10, 1000, random.uniform(0.0, 5000.0)]),
+            random.choice([0, 1, 10, 1000, random.randint(0, 5000)]),
             random.randrange(4),
             frozenset((0, node) for node in range(1, 7) if random.random() < 0.1),
         )
@@ -152,17 +154,19 @@ def test_search_and_bookings_equal_plain_python(seed: int) -> None:
         size, priority = bundle.size, bundle.priority
         for start in (origin.time, random.uniform(0.0, 100.0)):
             assert project(found.slots, start, size, priority) == plain_project(found.slots, start, size, priority)
-        take(found.slots, origin.time, size, priority)
-        booked.append((found.slots, size, priority))
+        booking = Booking(None, size, priority, (), found.slots)
+        take(found.slots, origin.time, size, priority, booking)
+        booked.append(booking)
         if random.random() < 0.3:
-            done, done_size, level = booked.pop(random.randrange(len(booked)))
-            give(done, False, done_size, level)
-    for route, size, priority in booked:
-        for slot in route:
-            for level in range(priority, 4):
-                expected_free[slot][level] -= size
+            done = booked.pop(random.randrange(len(booked)))
+            give(done.slots, False, done.size, done.priority, done)
+    for booking in booked:
+        for slot in booking.slots:
+            for level in range(booking.priority, 4):
+                expected_free[slot][level] -= booking.size
     for slot in slots:
         assert slot.free == pytest.approx(tuple(expected_free[slot]), abs=1e-6)
+        assert list(slot.bookings) == [booking for booking in booked if slot in booking.slots]
     assert routes > 2
 
 
@@ -171,29 +175,37 @@ def test_a_booking_counts_as_waiting_on_its_first_contact_only() -> None:
     ranges = (Range("a", "b", 0.0, 10.0, 0.0), Range("b", "c", 0.0, 10.0, 0.0))
     graph = ContactGraph(ContactPlan("2026-10-01T00:00:00Z", 0.0, 10.0, {}, contacts, ranges), Margin(0.0))
     route = first, second = tuple(graph.slots.values())
-    assert not take(route, 0.0, 6000, 2)
+    one, two = Booking(1, 6000, 2, contacts, route), Booking(2, 6000, 1, contacts, route)
+    assert not take(route, 0.0, 6000, 2, one)
     assert first.pending == (0.0, 0.0, 6000.0, 6000.0)
     assert second.pending == (0.0,) * 4
     assert [slot.residual(1) for slot in route] == [10_000.0] * 2
     assert [slot.residual(2) for slot in route] == [4_000.0] * 2
-    assert take(route, 0.0, 6000, 1)  # More than the contacts carry: the caller displaces the first booking.
-    give(route, True, 6000, 2)
+    assert depart(route, 1.0, 1000, 1) == (1.0, 3.0)
+    assert depart(route, 1.0, 1000, 2) == (7.0, 9.0)
+    assert depart(route, 1.0, 2000, 2) == (7.0, NEVER)
+    assert take(route, 0.0, 6000, 1, two)  # More than the contacts carry: the caller displaces the first booking.
+    assert [list(slot.bookings) for slot in route] == [[one, two]] * 2
+    give(route, True, 6000, 2, one)
     assert first.spent == (0.0, 0.0, 6000.0, 6000.0)
     assert first.pending == (0.0, 6000.0, 6000.0, 6000.0)
-    give(route, False, 6000, 1)
+    with pytest.raises(KeyError):
+        give(route, True, 0, 2, one)
+    give(route, False, 6000, 1, two)
     assert [slot.residual(1) for slot in route] == [10_000.0] * 2
     # Time passes by what would have fitted earlier.
-    assert not take(route, 3.0, 3000, 3)
-    give(route, False, 3000, 3)
-    assert take(route, 8.0, 3000, 3)
+    three = Booking(3, 3000, 3, contacts, route)
+    assert not take(route, 3.0, 3000, 3, three)
+    give(route, False, 3000, 3, three)
+    assert take(route, 8.0, 3000, 3, three)
 
 
 def test_wrong_arguments_are_errors_and_not_crashes() -> None:
     contact = Contact("x", "a", "b", 0.0, 10.0, 8000.0)
-    slot = Slot(contact, 0, 1)
+    slot = Slot(contact, 0, 1, LIGHT)
     net = Net([[(1, [10.0], [slot])], []])
     good = (0, 0.0, 1, 1.0, 2, False, NEVER, (), frozenset(), frozenset(), None)
-    assert net.search(*good) == (1e-3, 1, (slot,))  # type: ignore[arg-type]
+    assert net.search(*good) == (1e-3, (slot,), (contact,))  # type: ignore[arg-type]
     wrong = {0: [2, -1, "a"], 1: ["a"], 3: [None], 4: [4, -1], 7: [[], (5,), ("a",)], 8: [None], 9: [()], 10: [[]]}
     for place, values in wrong.items():
         for value in values:
@@ -216,7 +228,11 @@ def test_wrong_arguments_are_errors_and_not_crashes() -> None:
         with pytest.raises(TypeError):
             project(route, 0.0, 1.0, 0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="priority"):
-        take((slot,), 0.0, 1.0, 4)
+        project((slot,), 0.0, 1.0, 4)
+    with pytest.raises(TypeError):
+        take((slot,), 0.0, 1.0, 2)  # type: ignore[call-arg]
+    with pytest.raises(TypeError):
+        project((Cell(),), 0.0, 1.0, 2)  # type: ignore[arg-type]
     for light in ((), [], ((1.0, 2.0),), None):
         with pytest.raises(TypeError):
             slot.light = light  # type: ignore[assignment]
@@ -225,8 +241,22 @@ def test_wrong_arguments_are_errors_and_not_crashes() -> None:
     assert slot.light == ((0.0, 0.0, 1.0),)
 
 
+def test_slots_and_their_bookings_are_collected_as_garbage() -> None:
+    def slots() -> int:
+        gc.collect()
+        return sum(isinstance(thing, Slot) for thing in gc.get_objects())
+
+    before = slots()
+    slot = Slot(Contact("x", "a", "b", 0.0, 10.0, 8000.0), 0, 1, LIGHT)
+    booking = Booking(1, 1, 2, (slot.contact,), (slot,))
+    take((slot,), 0.0, 1, 2, booking)
+    assert slots() == before + 1
+    del slot, booking
+    assert slots() == before
+
+
 def test_slots_live_as_long_as_the_net_that_holds_them() -> None:
-    slot = Slot(Contact("x", "a", "b", 0.0, 10.0, 8000.0), 0, 1)
+    slot = Slot(Contact("x", "a", "b", 0.0, 10.0, 8000.0), 0, 1, LIGHT)
     before = sys.getrefcount(slot)
     net = Net([[(1, [10.0], [slot])], []])
     assert sys.getrefcount(slot) == before + 1
