@@ -37,6 +37,19 @@ class Net:
         passed: set[Slot] | None,
         /,
     ) -> tuple[float, tuple[Slot, ...], tuple[Contact, ...]] | None: ...
+    def branch(
+        self,
+        slots: tuple[Slot, ...],
+        time: float,
+        target: int,
+        size: float,
+        priority: int,
+        shut: AbstractSet[tuple[int, int]],
+        without: frozenset[Slot],
+        kept: int,
+        passed: set[Slot],
+        /,
+    ) -> list[tuple[float, int, tuple[Slot, ...], int, frozenset[Slot]]]: ...
 
 def project(slots: tuple[Slot, ...], start: float, size: float, priority: int, /) -> float | None: ...
 def depart(slots: tuple[Slot, ...], now: float, size: float, priority: int, /) -> tuple[float, float]: ...

@@ -17,7 +17,7 @@ from heapq import heappop, heappush
 from itertools import count
 
 from marsnet.dtn.routing.graph import CacheKey, ContactGraph, Slot
-from marsnet.dtn.routing.search import Bundle
+from marsnet.dtn.routing.search import NOTHING, Bundle
 from marsnet.plan.types import Contact
 
 _NEVER = float("inf")
@@ -68,8 +68,6 @@ class Candidates:
         "_frontier",
         "_graph",
         "_serial",
-        "_source",
-        "_time",
         "bound",
         "bundle",
         "horizon",
@@ -84,22 +82,24 @@ class Candidates:
         self.paths: list[Path] = []
         self.horizon = _NEVER
         self.misses = 0
-        self._graph, self._source, self._time = graph, source, now
+        self._graph = graph
         self._frontier: list[tuple[float, int, int, tuple[Slot, ...], int, frozenset[Slot]]] = []
         self._branch: tuple[tuple[Slot, ...], int, frozenset[Slot]] | None = None
         self._serial = count()
         self.bound: tuple[float, int] = (_NEVER, 0)
-        self._spur((), 0, frozenset())
-        self._advance()
+        target, size, priority, shut = bundle
+        passed: set[Slot] = set()
+        found = graph.net.search(source, now, target, size, priority, False, _NEVER, (), shut, NOTHING, passed)
+        self._block(passed)
+        if found is not None:
+            self._append(found[0], len(found[1]), found[1], 0, NOTHING)
         self.second = self.bound
 
-    def _advance(self) -> None:
-        """Move the best of the frontier to the list. What follows it is bounded by it until it is branched."""
-        if self._frontier:
-            arrival, hops, _, slots, kept, without = heappop(self._frontier)
-            self.paths.append(Path(slots, (arrival, hops)))
-            self._branch = (slots, kept, without)
-            self.bound = (arrival, hops)
+    def _append(self, arrival: float, hops: int, slots: tuple[Slot, ...], kept: int, without: frozenset[Slot]) -> None:
+        """Add a path to the list. What follows it is bounded by it until it is branched."""
+        self.paths.append(Path(slots, (arrival, hops)))
+        self._branch = (slots, kept, without)
+        self.bound = (arrival, hops)
 
     def tighten(self, now: float) -> bool:
         """Branch the last path, if it is not yet. Returns: whether the bound may have risen."""
@@ -107,9 +107,14 @@ class Candidates:
             return False
         slots, kept, without = self._branch
         self._branch = None
-        self._time = now
-        for anchor in range(kept, 1 + self._passable(slots)):
-            self._spur(slots, anchor, (without if anchor == kept else frozenset()) | {slots[anchor]})
+        target, size, priority, shut = self.bundle
+        passed: set[Slot] = set()
+        serial = self._serial
+        for arrival, hops, other, anchor, barred in self._graph.net.branch(
+            slots, now, target, size, priority, shut, without, kept, passed
+        ):
+            heappush(self._frontier, (arrival, hops, next(serial), other, anchor, barred))
+        self._block(passed)
         self.bound = self._frontier[0][:2] if self._frontier else (_NEVER, 0)
         if len(self.paths) == 1:
             self.second = self.bound
@@ -126,36 +131,15 @@ class Candidates:
     def extend(self, now: float) -> bool:
         """Append the next path. Returns: whether there is one."""
         self.tighten(now)
-        before = len(self.paths)
-        self._advance()
-        return len(self.paths) > before
+        if not self._frontier:
+            return False
+        arrival, hops, _, slots, kept, without = heappop(self._frontier)
+        self._append(arrival, hops, slots, kept, without)
+        return True
 
-    def _passable(self, slots: tuple[Slot, ...]) -> int:
-        """Index of the last contact that can be an anchor: nothing is reached beyond one that time has closed."""
-        time, size = self._time, self.bundle.size
-        for position, slot in enumerate(slots):
-            time = (slot.start if slot.start > time else time) + size * slot.pace
-            if time > slot.stop:
-                return position
-            time = slot.arrival(time)
-        return len(slots) - 1
-
-    def _spur(self, slots: tuple[Slot, ...], anchor: int, without: frozenset[Slot]) -> None:
-        prefix = slots[:anchor]
-        node, time = self._source, self._time
-        target, size, priority, shut = self.bundle
-        closed: tuple[int, ...] = ()
-        for slot in prefix:
-            closed = (*closed, node)
-            time = slot.arrival((slot.start if slot.start > time else time) + size * slot.pace)
-            node = slot.target
-        passed: set[Slot] = set()
-        found = self._graph.net.search(node, time, target, size, priority, False, _NEVER, closed, shut, without, passed)
+    def _block(self, passed: set[Slot]) -> None:
         for slot in passed:
             slot.blocked.add(self.key)
-        if found is not None:
-            arrival, rest, _ = found
-            heappush(self._frontier, (arrival, anchor + len(rest), next(self._serial), prefix + rest, anchor, without))
 
     def uses(self, slots: set[Slot]) -> bool:
         """Whether a route that was found, listed or not, has one of the contacts."""

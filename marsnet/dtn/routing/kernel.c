@@ -362,6 +362,7 @@ typedef struct {
     int target, priority, loaded;
     double size, goal;
     PyObject *shut, *without, *passed; /* NULL when empty or unwanted */
+    const cell_t *but;                 /* left out like those of `without` */
 } wish_t;
 
 static int is_shut(const wish_t *wish, int from, int to)
@@ -395,6 +396,8 @@ static int spread(net_t *net, wish_t *wish, label_t from, int labels, int *seria
             if (from.arrival > leaves)
                 leaves = from.arrival;
             if (!from.hops) {
+                if (cell == wish->but)
+                    continue;
                 if (wish->without) {
                     int without = PySet_Contains(wish->without, (PyObject *)cell);
                     if (without < 0)
@@ -431,38 +434,42 @@ static int spread(net_t *net, wish_t *wish, label_t from, int labels, int *seria
     return labels;
 }
 
-/* (arrival, slots, contacts) of a label at the destination. */
-static PyObject *found(const net_t *net, label_t label)
+/* The contacts of a label at the destination, after the first `kept` slots of a route, which may be NULL. */
+static PyObject *unwind(const net_t *net, label_t label, PyObject *route, Py_ssize_t kept)
 {
-    PyObject *slots = PyTuple_New(label.hops), *contacts = PyTuple_New(label.hops);
-    if (!slots || !contacts) {
-        Py_XDECREF(slots);
-        Py_XDECREF(contacts);
-        return NULL;
-    }
-    for (int i = label.hops - 1, at = label.serial; i >= 0; i--, at = net->steps[at].before) {
-        cell_t *cell = net->steps[at].cell;
-        PyTuple_SET_ITEM(slots, i, Py_NewRef((PyObject *)cell));
-        PyTuple_SET_ITEM(contacts, i, Py_NewRef(cell->contact ? cell->contact : Py_None));
-    }
-    return Py_BuildValue("(dNN)", label.arrival, slots, contacts);
+    PyObject *slots = PyTuple_New(kept + label.hops);
+    for (Py_ssize_t i = 0; slots && i < kept; i++)
+        PyTuple_SET_ITEM(slots, i, Py_NewRef(PyTuple_GET_ITEM(route, i)));
+    for (int i = label.hops - 1, at = label.serial; slots && i >= 0; i--, at = net->steps[at].before)
+        PyTuple_SET_ITEM(slots, kept + i, Py_NewRef((PyObject *)net->steps[at].cell));
+    return slots;
 }
 
-static PyObject *run(net_t *net, wish_t *wish, label_t label)
+/* Forgets the last search. */
+static void reset(net_t *net)
+{
+    for (int node = 0; node < net->nodes; node++) {
+        net->settled[node] = FAR;
+        net->reached[node] = (label_t){.arrival = INFINITY, .hops = FAR};
+    }
+}
+
+/* Searches from a label. Returns: 1 when the destination is reached, with its label; 0 when not; -1 on errors. */
+static int run(net_t *net, wish_t *wish, label_t *label)
 {
     int labels = 0, serial = 0;
     for (;;) {
-        net->settled[label.node] = label.hops;
-        labels = spread(net, wish, label, labels, &serial);
+        net->settled[label->node] = label->hops;
+        labels = spread(net, wish, *label, labels, &serial);
         if (labels < 0)
-            return NULL;
+            return -1;
         do {
             if (!labels)
-                Py_RETURN_NONE;
-            label = pop(net->heap, labels--);
-        } while (net->settled[label.node] <= label.hops);
-        if (label.node == wish->target)
-            return found(net, label);
+                return 0;
+            *label = pop(net->heap, labels--);
+        } while (net->settled[label->node] <= label->hops);
+        if (label->node == wish->target)
+            return 1;
     }
 }
 
@@ -503,10 +510,7 @@ static PyObject *net_search(PyObject *self, PyObject *const *args, Py_ssize_t co
         PyErr_SetString(PyExc_ValueError, "no such node or priority");
         return NULL;
     }
-    for (int node = 0; node < net->nodes; node++) {
-        net->settled[node] = FAR;
-        net->reached[node] = (label_t){.arrival = INFINITY, .hops = FAR};
-    }
+    reset(net);
     if (!PyTuple_Check(args[7])) {
         PyErr_SetString(PyExc_TypeError, "closed nodes are a tuple");
         return NULL;
@@ -519,12 +523,102 @@ static PyObject *net_search(PyObject *self, PyObject *const *args, Py_ssize_t co
         }
         net->settled[node] = -1;
     }
-    return run(net, &wish, from);
+    int reached = run(net, &wish, &from);
+    if (reached <= 0)
+        return reached < 0 ? NULL : Py_NewRef(Py_None);
+    PyObject *slots = unwind(net, from, NULL, 0), *contacts = slots ? PyTuple_New(from.hops) : NULL;
+    for (int i = 0; contacts && i < from.hops; i++) {
+        PyObject *contact = ((cell_t *)PyTuple_GET_ITEM(slots, i))->contact;
+        PyTuple_SET_ITEM(contacts, i, Py_NewRef(contact ? contact : Py_None));
+    }
+    if (contacts)
+        return Py_BuildValue("(dNN)", from.arrival, slots, contacts);
+    Py_XDECREF(slots);
+    return NULL;
+}
+
+/* Adds (arrival, hops, slots, anchor, without) of a search that ended at a label to a list. */
+static int note(const net_t *net, const wish_t *wish, label_t label, PyObject *route, Py_ssize_t anchor, PyObject *list)
+{
+    PyObject *slots = unwind(net, label, route, anchor);
+    PyObject *without = slots ? PyFrozenSet_New(wish->without) : NULL;
+    PyObject *item = NULL;
+    if (without && !PySet_Add(without, PyTuple_GET_ITEM(route, anchor)))
+        item = Py_BuildValue("(dnOnO)", label.arrival, anchor + label.hops, slots, anchor, without);
+    int failed = item ? PyList_Append(list, item) : -1;
+    Py_XDECREF(slots);
+    Py_XDECREF(without);
+    Py_XDECREF(item);
+    return failed;
+}
+
+/* What leaves a route at each of its contacts from the one at `kept` on. At that one, others are left out already. */
+static int branch(net_t *net, wish_t wish, double time, PyObject *route, Py_ssize_t kept, PyObject *list)
+{
+    PyObject *without = wish.without;
+    for (Py_ssize_t anchor = 0; anchor < PyTuple_GET_SIZE(route); anchor++) {
+        const cell_t *cell = (cell_t *)PyTuple_GET_ITEM(route, anchor);
+        if (anchor >= kept) {
+            reset(net);
+            for (Py_ssize_t i = 0; i < anchor; i++)
+                net->settled[((cell_t *)PyTuple_GET_ITEM(route, i))->source] = -1;
+            wish.goal = INFINITY;
+            wish.without = anchor == kept ? without : NULL;
+            wish.but = cell;
+            label_t label = {.node = cell->source, .arrival = time};
+            int reached = run(net, &wish, &label);
+            if (reached < 0 || (reached && note(net, &wish, label, route, anchor, list)))
+                return -1;
+        }
+        time = (time > cell->start ? time : cell->start) + wish.size * cell->pace;
+        if (time > cell->stop) /* nothing is reached beyond a contact that time has closed */
+            break;
+        time = arrival(cell, time);
+    }
+    return 0;
+}
+
+static PyObject *net_branch(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    net_t *net = (net_t *)self;
+    PyObject *route = count == 9 ? args[0] : NULL;
+    if (!route || !PyTuple_Check(route) || !PySet_Check(args[8])) {
+        PyErr_SetString(PyExc_TypeError, "branch takes a tuple, 7 more arguments and a set");
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(route); i++) {
+        PyObject *slot = PyTuple_GET_ITEM(route, i);
+        if (!PyObject_TypeCheck(slot, &cell_type) || ((cell_t *)slot)->source < 0 ||
+            ((cell_t *)slot)->source >= net->nodes) {
+            PyErr_SetString(PyExc_TypeError, "a route is a tuple of slots");
+            return NULL;
+        }
+    }
+    double time = PyFloat_AsDouble(args[1]);
+    wish_t wish = {
+        .target = (int)PyLong_AsLong(args[2]),
+        .size = PyFloat_AsDouble(args[3]),
+        .priority = (int)PyLong_AsLong(args[4]),
+        .passed = args[8],
+    };
+    Py_ssize_t kept = PyLong_AsSsize_t(args[7]);
+    if (PyErr_Occurred() || as_set(args[5], &wish.shut) || as_set(args[6], &wish.without))
+        return NULL;
+    if (wish.priority < 0 || wish.priority >= PRIORITIES) {
+        PyErr_SetString(PyExc_ValueError, "no such priority");
+        return NULL;
+    }
+    PyObject *list = PyList_New(0);
+    if (list && branch(net, wish, time, route, kept, list))
+        Py_CLEAR(list);
+    return list;
 }
 
 static PyMethodDef net_methods[] = {
     {"search", (PyCFunction)(void (*)(void))net_search, METH_FASTCALL,
      "search(node, time, target, size, priority, loaded, goal, closed, shut, without, passed)"},
+    {"branch", (PyCFunction)(void (*)(void))net_branch, METH_FASTCALL,
+     "branch(slots, time, target, size, priority, shut, without, kept, passed)"},
     {NULL, NULL, 0, NULL},
 };
 static PyTypeObject net_type = {

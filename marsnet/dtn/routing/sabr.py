@@ -18,6 +18,8 @@ _PATIENCE = 3
 _MAX_ENTRIES = 10_000
 """Cached lists of routes."""
 
+_NO_TIMES = (_NEVER, _NEVER)
+
 _Choice = tuple[tuple[float, float], tuple[Slot, ...], tuple[Contact, ...]]
 """Start and arrival, the route with and without its bookkeeping."""
 
@@ -62,9 +64,10 @@ class SabrRouter(PlannedRouter):
         self._latest = now
         entry_key = (destination, size.bit_length() >> 2, previous_hop, excluded)
         entry = self._cache.get(entry_key)
+        times = _NO_TIMES
         if entry is not None and entry.paths and 0 <= priority < PRIORITIES and not critical and not avoided:
             path = entry.paths[0]
-            start, arrival = depart(path.slots, now, size, priority)
+            start, arrival = times = depart(path.slots, now, size, priority)
             if (
                 size >= entry.bundle.size
                 and arrival <= expires
@@ -82,7 +85,7 @@ class SabrRouter(PlannedRouter):
         if critical:
             return self.routes_disjoint(bundle, self._copies, now) or self._explain(bundle, now)
         # Few bundles avoid anything, and each something else.
-        choice = self._search(bundle, now) if avoided else self._choose(bundle, entry_key, now)
+        choice = self._search(bundle, now) if avoided else self._choose(bundle, entry_key, times, now)
         if choice is None or choice[0][1] > expires:
             return self._explain(bundle, now)
         times, slots, route = choice
@@ -128,8 +131,15 @@ class SabrRouter(PlannedRouter):
             self._cache.clear()
         return self._apply(change)
 
-    def _choose(self, bundle: RouteRequest, key: CacheKey, now: float) -> _Choice | None:
-        """The best route, regardless of expiry."""
+    def _choose(self, bundle: RouteRequest, key: CacheKey, times: tuple[float, float], now: float) -> _Choice | None:
+        """The best route, regardless of expiry.
+
+        Args:
+            bundle: what.
+            key: where its list is remembered.
+            times: its start and arrival on the first route of the list; infinite when it does not fit or there is none.
+            now: seconds.
+        """
         if key not in self._cache:
             if len(self._cache) >= _MAX_ENTRIES:
                 del self._cache[next(iter(self._cache))]
@@ -138,19 +148,23 @@ class SabrRouter(PlannedRouter):
         entry = self._cache[key]
         if entry is None or bundle.size < entry.bundle.size:
             entry = self._build(bundle, bundle.size, key, now)
-        elif entry.paths and self._over(entry, now):
+            times = _NO_TIMES
+        elif times[1] == _NEVER and entry.paths and self._over(entry, now):
             # When its first contact has ended the next of the list usually serves. But a contact that is full can be
             # part of very many routes, which a new search passes by at once.
             if entry.paths[0].slots[0].stop <= now:
                 entry.drop_first(now)
             if entry.paths and self._over(entry, now):
                 entry = self._build(bundle, entry.bundle.size, key, now)
-        choice = self._select(entry, bundle, now)
+        choice = self._select(entry, bundle, times, now)
         if entry.horizon < (_NEVER if choice is None else choice[0][1]):
-            return self._select(self._build(bundle, entry.bundle.size, key, now), bundle, now)
+            entry = self._build(bundle, entry.bundle.size, key, now)
+            return self._select(entry, bundle, _NO_TIMES, now)
         return choice
 
-    def _select(self, entry: Candidates, bundle: RouteRequest, now: float) -> _Choice | None:
+    def _select(
+        self, entry: Candidates, bundle: RouteRequest, first: tuple[float, float], now: float
+    ) -> _Choice | None:
         """The best of a list for one bundle, extending the list until nothing beyond it can be better."""
         size, priority = bundle.size, bundle.priority
         best: Path | None = None
@@ -174,8 +188,8 @@ class SabrRouter(PlannedRouter):
             elif not entry.extend(now):
                 break
             path = entry.paths[position]
+            these = first if not position and first[1] < _NEVER else depart(path.slots, now, size, priority)
             position += 1
-            these = depart(path.slots, now, size, priority)
             this = (these[1], path.hops)
             if this < top or (this == top and best and path.rank(self._graph) < best.rank(self._graph)):
                 best, top, times = path, this, these
@@ -183,8 +197,10 @@ class SabrRouter(PlannedRouter):
 
     def _search(self, bundle: RouteRequest, now: float, goal: float = _NEVER) -> _Choice | None:
         """The best route, which arrives at `goal` or before, where there is such a route."""
-        target, size, priority, shut = self._request(bundle, bundle.size)
-        here = self._graph.index[self._node]
+        size, priority = bundle.size, bundle.priority
+        index = self._graph.index
+        here, target = index[self._node], index[bundle.destination]
+        shut = self._shut(bundle) if bundle.excluded or bundle.previous_hop is not None else NOTHING
         closed = self._avoided(bundle) if bundle.avoided else ()
         found = self._graph.net.search(here, now, target, size, priority, True, goal, closed, shut, NOTHING, None)
         if found is None:
@@ -194,7 +210,7 @@ class SabrRouter(PlannedRouter):
 
     def _build(self, bundle: RouteRequest, size: float, key: CacheKey, now: float) -> Candidates:
         # The highest priority has the most volume left, so what holds for it bounds all others.
-        request = self._request(bundle, size)._replace(priority=0)
+        request = Bundle(self._graph.index[bundle.destination], size, 0, self._shut(bundle))
         entry = Candidates(self._graph, self._graph.index[self._node], now, request, key)
         self._cache[key] = entry
         return entry
@@ -206,14 +222,14 @@ class SabrRouter(PlannedRouter):
 
     def _request(self, bundle: RouteRequest, size: float) -> Bundle:
         """The request in node indices."""
+        return Bundle(self._graph.index[bundle.destination], size, bundle.priority, self._shut(bundle))
+
+    def _shut(self, bundle: RouteRequest) -> frozenset[tuple[int, int]]:
+        """The neighbours that are no next hop, each with this node, as node indices."""
         index = self._graph.index
-        target = index[bundle.destination]
-        if bundle.previous_hop is None and not bundle.excluded:
-            return Bundle(target, size, bundle.priority)
         here = index[self._node]
         barred = bundle.excluded if bundle.previous_hop is None else bundle.excluded | {bundle.previous_hop}
-        shut = frozenset((here, index[name]) for name in barred if name in index)
-        return Bundle(target, size, bundle.priority, shut)
+        return frozenset([(here, index[name]) for name in barred if name in index])
 
     def _avoided(self, bundle: RouteRequest) -> tuple[int, ...]:
         """The nodes in between that a route must not visit."""
