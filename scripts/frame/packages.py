@@ -49,9 +49,9 @@ def for_units(python: str) -> list[Package]:
     header = "import sysconfig, pathlib; assert pathlib.Path(sysconfig.get_path('include'), 'Python.h').exists()"
     return [
         Package(f"python{version}-venv", "virtual environment", _runs(python, "import ensurepip, venv")),
-        Package(f"python{version}-dev", "headers for the link core", _runs(python, header)),
-        Package("gcc", "compiler of the link core", _command("gcc")),
-        Package("libc6-dev", "headers for the link core", lambda: Path("/usr/include/stdio.h").exists()),
+        Package(f"python{version}-dev", "headers for what is written in C", _runs(python, header)),
+        Package("gcc", "compiler of what is written in C", _command("gcc")),
+        Package("libc6-dev", "headers for what is written in C", lambda: Path("/usr/include/stdio.h").exists()),
     ]
 
 
