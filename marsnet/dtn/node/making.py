@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from marsnet.dtn.bpsec import SecurityError
 from marsnet.dtn.bpv7 import Bundle, BundleFlags, CreationTimestamp, Eid, ServiceClass, encode
 from marsnet.dtn.node.keeping import Keeper
 from marsnet.dtn.node.ledger import Step
+from marsnet.dtn.node.reasons import security_reason
 
+_LONGEST = 1 << 63
+"""Milliseconds of the longest lifetime. That of a foreign bundle may reach 64 bits, which seconds do not hold."""
 _NUMBERS = 255
 """Sequence numbers that are taken from the store at a time, besides the one that is needed."""
 
@@ -56,7 +60,7 @@ class Maker:
             destination,
             data,
             timestamp,
-            round(lifetime * 1000),
+            min(round(lifetime * 1000), _LONGEST),
             report_to=report_to or keeper.endpoints.admin,
             flags=flags,
             service_class=service_class,
@@ -71,14 +75,18 @@ class Maker:
         """
         keeper = self._keeper
         for out in keeper.reporter.due(keeper.lifetimes.stamp(now), now):
-            bundle = self.make(
-                keeper.endpoints.admin,
-                out.destination,
-                out.payload,
-                out.lifetime_ms / 1000,
-                now,
-                service_class=out.service_class,
-                flags=BundleFlags.ADMIN_RECORD.value,
-                report_to=Eid.parse("dtn:none"),
-            )
+            try:
+                bundle = self.make(
+                    keeper.endpoints.admin,
+                    out.destination,
+                    out.payload,
+                    out.lifetime_ms / 1000,
+                    now,
+                    service_class=out.service_class,
+                    flags=BundleFlags.ADMIN_RECORD.value,
+                    report_to=Eid.parse("dtn:none"),
+                )
+            except SecurityError as error:
+                keeper.failures[security_reason(error.reason)] += 1
+                continue
             keeper.keep(bundle, encode(bundle), None, Step.ISSUED, {"subject": str(out.subject)}, now)

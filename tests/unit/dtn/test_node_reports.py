@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from bundle_world import FOREVER, World
 
-from marsnet.dtn.bpsec import FailureReason
+from marsnet.dtn.bpsec import FailureReason, SecurityError
 from marsnet.dtn.bpv7 import (
     NULL_EID,
     BlockFlags,
@@ -335,3 +335,26 @@ def test_every_reason_to_delete_has_a_test_of_its_report() -> None:
     told = {report_code(str(reason)) for reason in DropReason} | {r.report_reason for r in FailureReason}
     forwarding = {D.UNIDIRECTIONAL_LINK}
     assert told | forwarding == set(ReasonCode), "a code that no node ever gives"
+
+
+def test_a_lifetime_of_64_bits_is_reported_about() -> None:
+    """Some makes give it to what is never to expire; in seconds it is a number that does not fit again."""
+    world = line()
+    world.inject("rover", "relay", encode(foreign(world, lifetime_ms=(1 << 64) - 1)))
+    world.run(100.0)
+    assert ("ipn:3.0", R.DELIVERED, D.NO_INFORMATION) in said(world)
+
+
+def test_a_report_that_cannot_be_protected_as_its_rule_says_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = line()
+
+    def refuse(*_: Any, **__: Any) -> Bundle:
+        raise SecurityError(FailureReason.NO_KEY, "no key")
+
+    relay = world.agents["relay"]
+    monkeypatch.setattr(relay.maker, "make", refuse)
+    world.send("rover", "ipn:3.9", b"x", flags=ALL)
+    world.run(100.0)
+    assert len(world.delivered) == 1
+    assert not [each for each in said(world) if each[0] == "ipn:2.0"]
+    assert sum(relay.keeper.failures.values()) == 2
