@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from marsnet.clock import MissionClock
 from marsnet.dtn.bpv7 import BundleError, Eid, ServiceClass
+from marsnet.dtn.bpv7.eid import LOCAL_NODE
 from marsnet.dtn.node.backoff import Backoff
 from marsnet.dtn.node.config import Address, TcpclOptions
 from marsnet.dtn.node.connecting import Called, ConnectingLayer
@@ -36,6 +37,9 @@ from marsnet.dtn.tcpcl.asyncio_session import TcpclSession, connect
 
 MAX_STRANGERS = 256
 """Connections accepted that have not said yet who they are."""
+
+_TOLD = 200
+"""Characters of a node id that the log tells; a stranger's may have 65,535."""
 
 log = logging.getLogger(__name__)
 
@@ -315,10 +319,10 @@ class TcpclLayer(ConnectingLayer[_Peer]):
 
     def _on_established(self, session: TcpclSession, event: SessionEstablished) -> None:
         self._strangers.discard(session)
-        peer = self._recognise(event.node_id)
-        if peer is None or event.node_id == self._config.node_id:
+        peer = None if event.node_id == self._config.node_id else self._recognise(event.node_id)
+        if peer is None:
             self.drops["unwanted peer"] += 1
-            log.warning("session refused", extra={"peer": event.node_id})
+            log.warning("session refused", extra={"peer": event.node_id[:_TOLD]})
             session.terminate(TermReason.RESOURCE_EXHAUSTION)
             return
         first = not peer.sessions
@@ -378,9 +382,10 @@ class _Receipt(NamedTuple):
 
 def _is_node_id(text: str) -> bool:
     try:
-        return Eid.parse(text).is_node_id
+        eid = Eid.parse(text)
     except BundleError:
         return False
+    return eid.is_node_id and eid.node != LOCAL_NODE
 
 
 def contexts(options: TcpclOptions, folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext] | None:

@@ -351,10 +351,10 @@ class TcpclEngine:
         if not self.active:
             self._send_init()
         if expected is not None and message.node_id != expected:
-            detail = f"the peer is {message.node_id!r}, not {expected!r}"
+            detail = f"the peer is {message.node_id[:200]!r}, not {expected!r}"
             self._fail(now, TermReason.CONTACT_FAILURE, detail)
         elif self.config.require_peer_id and message.node_id not in (self._peer_ids or ()):
-            detail = f"the peer's certificate is for {self._peer_ids}, not for {message.node_id!r}"
+            detail = f"the peer's certificate is for {self._peer_ids}, not for {message.node_id[:200]!r}"
             self._fail(now, TermReason.CONTACT_FAILURE, detail)
         elif any(item.flags & CRITICAL for item in message.extensions):
             self._fail(now, TermReason.CONTACT_FAILURE, "a critical session extension is unknown")

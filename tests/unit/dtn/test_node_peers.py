@@ -91,3 +91,20 @@ def test_a_bundle_that_is_none_is_refused_as_not_acceptable(tmp_path: Path) -> N
         good = bundle(2)
         peer.sendall(encode_segment_head(3, 1, len(good)) + good)
         assert read(peer, 18) == struct.pack("!BBQQ", 2, 3, 1, len(good))
+
+
+def test_who_says_to_be_nobody_or_this_node_itself_is_refused(tmp_path: Path) -> None:
+    alpha = line(tmp_path, "tcpcl")["alpha"]
+    _, port = alpha.config["listen"]["tcpcl"]
+    ids = ("ipn:1.0", "ipn:0.0", "ipn:!.0", "dtn:none", "", "x" * 60_000, "dtn://x/y", "ipn:1.5", "dtn://\u00e9/")
+    with started({"alpha": alpha}):
+        for count, node_id in enumerate(ids, 1):
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as peer:
+                greeting = encode_contact_header(0) + encode_sess_init(SessInit(0, MRU, MRU, node_id))
+                octets = bundle(count)
+                peer.sendall(greeting + encode_segment_head(3, 0, len(octets)) + octets)
+                read(peer, 6 + 25 + 7)
+                assert read(peer, 3) == bytes((5, 0, 5)), "SESS_TERM"
+            until(alpha, "marsnet_cl_drops_total", count, reason="unwanted peer")
+        assert figure(alpha, "marsnet_store_bundles") == 0
+        assert max(map(len, (tmp_path / "alpha" / "stderr.txt").read_text().splitlines())) < 1000
