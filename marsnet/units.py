@@ -117,6 +117,11 @@ def format_size(size: float) -> str:
     return f"{size:.4g} B"
 
 
+def unit_names() -> set[str]:
+    """The units of all dimensions."""
+    return {unit for units in _DIMENSIONS.values() for unit in units}
+
+
 def number_and_unit(text: str) -> tuple[float, str] | None:
     """The two halves of a quantity of any dimension; None where the text is none."""
     match = _FORM.fullmatch(text)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import operator
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from marsnet.errors import InputError
-from marsnet.units import convert, number_and_unit
+from marsnet.units import convert, number_and_unit, unit_names
 
 Scalar = bool | int | float | str
 
@@ -31,7 +32,12 @@ _OPERATORS: dict[type[ast.operator], tuple[str, Callable[[Any, Any], Any]]] = {
     ast.FloorDiv: ("//", operator.floordiv),
     ast.Mod: ("%", operator.mod),
 }
-_ALLOWED = "use names of parameters, numbers, + - * / // %, min(), max() and parentheses"
+_ALLOWED = "use names of parameters, numbers, quantities, + - * / // %, min(), max() and parentheses"
+_UNITS = "|".join(re.escape(unit) for unit in sorted(unit_names() - {"%"}, key=len, reverse=True))
+# A per cent sign before an operand is the remainder.
+_LITERAL = re.compile(
+    rf"(?<![\w.])(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*(?:(?:{_UNITS})(?!\w)|%(?!\s*[\w(.]))", re.ASCII
+)
 
 
 def evaluate(text: str, lookup: Callable[[str], Scalar]) -> Scalar:
@@ -44,12 +50,23 @@ def evaluate(text: str, lookup: Callable[[str], Scalar]) -> Scalar:
     Raises:
         InputError: malformed, or units that do not go together.
     """
+    quantities: dict[str, str] = {}
+
+    def named(match: re.Match[str]) -> str:
+        # No parameter's name begins like this.
+        name = f"_{len(quantities)}"
+        quantities[name] = match[0]
+        return name
+
+    def known(name: str) -> Scalar:
+        return quantities[name] if name in quantities else lookup(name)
+
     try:
-        tree = ast.parse(text.strip(), mode="eval")
+        tree = ast.parse(_LITERAL.sub(named, text.strip()), mode="eval")
     except SyntaxError:
         raise InputError(f"'${{{text}}}' is no expression", remedy=_ALLOWED) from None
     try:
-        result = _value(tree.body, lookup, text)
+        result = _value(tree.body, known, text)
     except ZeroDivisionError:
         raise InputError(f"'${{{text}}}' divides by zero", remedy="give another value") from None
     return result.text() if isinstance(result, _Quantity) else result
