@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from marsnet.commands.options import SET
 from marsnet.errors import InputError
-from marsnet.model.scenario import load_scenario
+from marsnet.model.scenario import check_seed, load_scenario
 from marsnet.model.templates import parse_settings
 from marsnet.runs.execute import Run, World, choose_world, execute
 from marsnet.runs.folder import make_run_folder
@@ -71,6 +71,8 @@ def run(
     check_times(loaded, topology, scenario, chosen_settings)
     if rate is not None:
         check_rate(rate)
+    if seed is not None:
+        check_seed(seed)
     chosen = choose_world(cast("World | None", world))
     if chosen == "warp" and rate not in (None, 1.0):
         raise InputError(f"--rate is {rate:g}, the warp world runs at true light time", remedy="leave --rate out")

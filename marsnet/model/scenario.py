@@ -9,6 +9,7 @@ from typing import Literal, Protocol, Self, TypeVar
 
 from pydantic import Field, model_validator
 
+from marsnet.errors import InputError
 from marsnet.model.document import Document, read_document
 from marsnet.model.expressions import Scalar
 from marsnet.model.faults import Fault, Planned, StalePlan
@@ -33,6 +34,20 @@ from marsnet.model.times import When
 from marsnet.model.topology import Name, Site, Topology, build_topology
 from marsnet.model.traffic import Flow, read_trace
 from marsnet.units import format_size
+
+SEEDS = 2**63
+"""One more than the largest seed."""
+
+
+def check_seed(seed: int) -> int:
+    """A seed that did not come from a scenario file.
+
+    Raises:
+        InputError: it is out of range.
+    """
+    if not 0 <= seed < SEEDS:
+        raise InputError(f"{seed} is no seed", remedy=f"give a whole number from 0 to {SEEDS - 1}")
+    return seed
 
 
 class Fidelity(Strict):
@@ -59,7 +74,7 @@ class Scenario(Strict):
     topology: Path = Field(description="relative to the scenario file")
     start: Utc
     duration: PositiveDuration
-    seed: int = Field(default=1, ge=0, lt=2**63)
+    seed: int = Field(default=1, ge=0, lt=SEEDS)
     rate: float | None = Field(
         default=None, gt=0, description="mission seconds per host second; default: what the machine keeps up with"
     )

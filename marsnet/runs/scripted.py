@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from marsnet.errors import InputError
 from marsnet.model.scenario import Scenario as Content
-from marsnet.model.scenario import load_scenario
+from marsnet.model.scenario import check_seed, load_scenario
 from marsnet.model.topology import Topology
 from marsnet.plan.files import write_plan
 from marsnet.plan.types import ContactPlan
@@ -83,9 +83,9 @@ class Scenario:
         """The same with another seed, or with other values of parameters that the file declares.
 
         Raises:
-            InputError: a parameter that it does not declare, or a value that does not fit.
+            InputError: a parameter that it does not declare, or a value or a seed that does not fit.
         """
-        changed = replace(self, seed=self.seed if seed is None else seed)
+        changed = replace(self, seed=self.seed if seed is None else check_seed(seed))
         if not parameters:
             return changed
         together = {**self.parameters, **parameters}

@@ -84,6 +84,10 @@ def shipped(folder: Path) -> Iterator[Path]:
             "a rate of inf is no positive number; give more than 0, as in --rate 600",
         ),
         (
+            ("run", SCENARIO, "--world", "virtual", "--seed", "-1"),
+            "-1 is no seed; give a whole number from 0 to 9223372036854775807",
+        ),
+        (
             ("run", SCENARIO, "--world", "virtual", "--rate", "-1"),
             "a rate of -1 is no positive number; give more than 0, as in --rate 600",
         ),

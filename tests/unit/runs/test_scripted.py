@@ -86,6 +86,12 @@ def test_parameters_are_overridden(hour: Scenario) -> None:
         hour.with_(orbitres=3)
 
 
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_seed_out_of_range_is_told(seed: int) -> None:
+    with pytest.raises(InputError, match="is no seed; give a whole number from 0 to"):
+        Scenario.load(SHORT).with_(seed=seed)
+
+
 def test_faults_can_be_left_out_and_files_kept(tmp_path: Path) -> None:
     scenario = Scenario.load(SHORT)
     disturbed, calm = scenario.run(), scenario.without_faults().run(output=tmp_path)

@@ -102,7 +102,6 @@ MUTATIONS: dict[str, tuple[Mutation, str]] = {
 MORE_MUTATIONS: list[tuple[str, Mutation, str]] = [
     ("edl", settings(relays=1, failing=1), "delivery of critical"),
     ("dsn_oversubscribed", starving, "delivery of archive"),
-    ("relay_loss", trusting, "recovery of habitat-telemetry after loss"),
 ]
 
 
