@@ -56,7 +56,6 @@ class _Timer(asyncio.TimerHandle):
 
     __slots__ = ()
     _callback: Callable[..., object] | None  # type: ignore[assignment]
-    _args: Sequence[object] | None  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -73,7 +72,7 @@ class _Timer(asyncio.TimerHandle):
 
     def cancel(self) -> None:
         self._cancelled = True
-        self._callback = self._args = None
+        self._callback, self._args = None, ()
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
