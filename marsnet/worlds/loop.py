@@ -55,7 +55,7 @@ class _Timer(asyncio.TimerHandle):
     """A timer that is made and cancelled by fewer calls than asyncio's, of which a run makes a hundred thousand."""
 
     __slots__ = ()
-    _callback: Callable[..., object] | None  # type: ignore[assignment]
+    _callback: Callable[..., object] | None
 
     def __init__(
         self,

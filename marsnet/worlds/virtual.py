@@ -34,7 +34,7 @@ _AHEAD = 1.0
 """Seconds of a link's rate that nodes hand out at once: each wake-up costs more than a frame."""
 _RED_DATA = 0
 """Type of an LTP segment that is red data and no checkpoint (RFC 5326 section 3.2.1): nothing answers it."""
-_PATIENCE = 10.0
+_PATIENCE = 60.0
 """Mission seconds after which such segments are heard, should none follow that is answered."""
 _Arrival = tuple[bytes | Train, int, int]
 """A datagram; or a train, the first of its segments that has come, and how many with that."""

@@ -59,23 +59,27 @@ class _Timeline:
             self.times.append(end)
             self.rates.append(0.0)
         self._since, self._until, self._rate = math.inf, -math.inf, 0.0
-        """The interval that was last asked for: the next question is mostly about the same."""
+        self._next: float | None = None
+        """Beginning, end, rate and next change of the interval that was last asked for: mostly the next question is
+        about the same."""
 
-    def at(self, now: float) -> float:
-        if self._since <= now < self._until:
-            return self._rate
+    def _look(self, now: float) -> None:
         place = bisect_right(self.times, now)
         self._since, self._rate = self.times[place - 1], self.rates[place - 1]
         self._until = self.times[place] if place < len(self.times) else math.inf
+        while place < len(self.times) and self.rates[place] == self.rates[place - 1]:
+            place += 1
+        self._next = self.times[place] if place < len(self.times) else None
+
+    def at(self, now: float) -> float:
+        if not self._since <= now < self._until:
+            self._look(now)
         return self._rate
 
     def change(self, now: float) -> float | None:
-        place = bisect_right(self.times, now)
-        while place < len(self.times):
-            if self.rates[place] != self.rates[place - 1]:
-                return self.times[place]
-            place += 1
-        return None
+        if not self._since <= now < self._until:
+            self._look(now)
+        return self._next
 
 
 class WindowedPeer:

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from marsnet.dtn.recipe import Rope
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Train:
-    """Segments of a block.
+    """Segments of a block. Nothing changes it; to let Python see to that would take as long as all else it is made by.
 
     Attributes:
         session: of the block.
