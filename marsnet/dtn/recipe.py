@@ -9,6 +9,8 @@ DIGEST = 16
 """Octets of the digest that a payload begins with."""
 _PERIOD = 1024
 """After so many octets a payload repeats itself."""
+_LONG = 64
+"""So many repetitions are one piece, where there are as many."""
 
 
 class Recipe:
@@ -53,7 +55,8 @@ class Recipe:
         times, rest = divmod(skip + end - begin, len(block))
         if not times:
             return [block[skip:rest]]
-        return [block[skip:], *[block] * (times - 1), block[:rest]]
+        long, short = divmod(times - 1, _LONG)
+        return [block[skip:], *([block * _LONG] * long if long else ()), *[block] * short, block[:rest]]
 
 
 @lru_cache(32)

@@ -13,7 +13,7 @@ from marsnet.runs import report_figures as figures
 from marsnet.runs.findings import excess
 from marsnet.runs.judge import Judgement
 from marsnet.runs.page import COLOURS, figure, head, mark, seconds, section, table, warning, write_page
-from marsnet.runs.stays import Halt, allowed, deaths, longest_wait
+from marsnet.runs.stays import Halt, allowed, deaths, longest_wait, stays
 from marsnet.units import format_duration, format_size
 from marsnet.worlds.spec import Outcome, RunSpec
 
@@ -25,6 +25,7 @@ _SLOWEST = 3
 
 def write_report(path: Path, spec: RunSpec, outcome: Outcome, judgement: Judgement, verdict: dict[str, Any]) -> None:
     """Write the report of a run."""
+    lain = list(stays(outcome.records))
     parts = [
         _head(spec, verdict),
         *map(warning, verdict["invalid"]),
@@ -38,8 +39,8 @@ def write_report(path: Path, spec: RunSpec, outcome: Outcome, judgement: Judgeme
         ),
         section(
             "Queues and storage",
-            figure(figures.queues(spec, outcome, judgement)),
-            figure(figures.stores(spec, outcome, judgement)),
+            figure(figures.queues(spec, outcome, judgement, lain)),
+            figure(figures.stores(spec, outcome, judgement, lain)),
         ),
         section("Lost and late", _deaths(outcome, judgement), _late(spec, judgement)),
         section("Links", _links(outcome, judgement)),

@@ -13,7 +13,7 @@ from marsnet.dtn.node.ledger import Record, Step
 from marsnet.runs.judge import Judgement
 from marsnet.runs.lives import Life
 from marsnet.runs.page import COLOURS
-from marsnet.runs.stays import stays
+from marsnet.runs.stays import Stay
 from marsnet.worlds.availability import real_contacts
 from marsnet.worlds.spec import Outcome, RunSpec
 
@@ -105,10 +105,10 @@ def latency_beyond_light(judgement: Judgement, allowed: Mapping[str, float]) -> 
     return _shares(drawn, "seconds beyond light time (dotted: what a requirement allows)")
 
 
-def stores(spec: RunSpec, outcome: Outcome, judgement: Judgement) -> go.Figure:
+def stores(spec: RunSpec, outcome: Outcome, judgement: Judgement, lain: Iterable[Stay]) -> go.Figure:
     """Payload in each node's store over time."""
     events: dict[str, list[tuple[float, float]]] = {node: [] for node in spec.topology.nodes}
-    for stay in stays(outcome.records):
+    for stay in lain:
         life = judgement.lives.get(stay.whole)
         if life is not None:
             first, last = life.part(stay.bundle)
@@ -117,10 +117,10 @@ def stores(spec: RunSpec, outcome: Outcome, judgement: Judgement) -> go.Figure:
     return _levels(spec, events, outcome, "MB in the store")
 
 
-def queues(spec: RunSpec, outcome: Outcome, judgement: Judgement) -> go.Figure:
+def queues(spec: RunSpec, outcome: Outcome, judgement: Judgement, lain: Iterable[Stay]) -> go.Figure:
     """Bundles that wait in each node's store to be handed on."""
     events: dict[str, list[tuple[float, float]]] = {node: [] for node in spec.topology.nodes}
-    for stay in stays(outcome.records):
+    for stay in lain:
         life = judgement.lives.get(stay.whole)
         if life is not None and stay.node != life.destination:
             events.setdefault(stay.node, []).extend(((stay.begin, 1.0), (stay.end, -1.0)))
