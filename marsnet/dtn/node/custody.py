@@ -29,6 +29,8 @@ class _Begun:
 
 
 log = logging.getLogger(__name__)
+_MARK_EVERY = 1 << 16
+"""Octets of the ledger that a node which starts may have to read once more: each note of where it ends costs a page."""
 
 
 class Custody:
@@ -55,6 +57,7 @@ class Custody:
         self._begun: list[_Begun] = []
         self._owed: list[tuple[Layer, Hashable]] = []
         self._ended = False
+        self._marked = 0
 
     def begin(self, record: Record, held: Held, *, fresh: bool) -> None:
         """A step was taken that the next commit makes durable; a `fresh` bundle is to be dispatched then."""
@@ -96,9 +99,11 @@ class Custody:
         owed, self._owed = self._owed, []
         self._ended = False
         self._ledger.flush()
-        if (mark := self._ledger.mark) is not None:
+        mark = self._ledger.mark
+        if mark is not None and mark - self._marked >= _MARK_EVERY:
             # All deliveries before it are in this commit: a node that starts need not read them again.
             self._store.put("node", "ledger", mark.to_bytes(8, "big"))
+            self._marked = mark
         try:
             self._store.commit()
         except StorageFullError as error:
