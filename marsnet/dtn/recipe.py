@@ -134,6 +134,11 @@ class Recipes:
         if recipe is None or end - begin < self._WORTH:
             return octets
         last = offset + end - begin
-        if last > recipe.size or not octets.startswith(recipe.octets(offset, last), begin):
+        if last > recipe.size:
             return octets
+        at = begin
+        for piece in recipe.pieces(offset, last):
+            if not octets.startswith(piece, at):
+                return octets
+            at += len(piece)
         return Rope(octets[:begin], recipe, offset, last, octets[end:])

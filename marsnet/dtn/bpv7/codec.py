@@ -299,7 +299,9 @@ def read_block(data: bytes, position: int) -> tuple[CanonicalBlock, int]:
     before = data[start : position - len(octets)] if crc_type else b""
     position = _finish(data, position, crc_type, length, before, octets)
     block = CanonicalBlock(block_type, number, flags, crc_type, content)
-    _set(block, "raw", data[start:position])
+    # What is long is not kept twice where encoding it would give the same octets.
+    if chunked or length < 0 or len(content) <= _REMEMBERED:
+        _set(block, "raw", data[start:position])
     return block, position
 
 
