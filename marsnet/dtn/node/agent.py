@@ -1,7 +1,7 @@
 """The bundle node's core, sans-IO: what to do with bundles, datagrams and the passing of mission time.
 
-Custody is in `custody`, ways and queues in `forwarding`, protocols between nodes in the convergence layers; this module
-joins them, makes bundles, delivers them and ends their lives.
+Custody is in `custody`, ways in `ways`, queues in `forwarding`, protocols between nodes in the convergence layers, what
+they say in `handling`, traffic of the node's own in `flowing`; this module joins them and delivers bundles.
 """
 
 from __future__ import annotations
@@ -14,37 +14,31 @@ from pathlib import Path
 
 from marsnet.clock import MissionClock
 from marsnet.dtn.apps.submission import Done, Submission, SubmissionError
-from marsnet.dtn.bpsec import SecurityError
 from marsnet.dtn.bpv7 import (
     Bundle,
-    BundleError,
-    Eid,
-    ReasonCode,
     ServiceClass,
-    StatusAssertion,
-    decode_from,
-    encode,
 )
 from marsnet.dtn.ltp import Train
 from marsnet.dtn.node.arriving import Arrivals
 from marsnet.dtn.node.assembly import assemble
 from marsnet.dtn.node.conditions import Conditions, Skew, Tamperer, TrueTimeLedger
-from marsnet.dtn.node.config import FlowConfig, NodeConfig
+from marsnet.dtn.node.config import NodeConfig
 from marsnet.dtn.node.custody import Custody
 from marsnet.dtn.node.delivery import Delivery
+from marsnet.dtn.node.flowing import Flows
+from marsnet.dtn.node.handling import Handler
 from marsnet.dtn.node.keeping import Keeper
-from marsnet.dtn.node.layer import Interrupted, Layer, LayerEvent, PeerDown, PeerUp, Received, Returned, Sent, Taken
+from marsnet.dtn.node.layer import Layer
 from marsnet.dtn.node.leaving import Departures
-from marsnet.dtn.node.ledger import Ledger, Record, Step
+from marsnet.dtn.node.ledger import Ledger, Step
 from marsnet.dtn.node.local import LocalTraffic
 from marsnet.dtn.node.making import Maker
 from marsnet.dtn.node.metrics import NodeMetrics
 from marsnet.dtn.node.queues import Held, Leg
-from marsnet.dtn.node.reasons import DropReason, security_reason
+from marsnet.dtn.node.reasons import DropReason
 from marsnet.dtn.node.receivers import Receivers
 from marsnet.dtn.node.recovery import AT_ONCE, THEN, Found, recover
-from marsnet.dtn.node.traffic import BacklogSource, Offered, Source, TrafficSource, file_part
-from marsnet.dtn.recipe import Recipe, Rope
+from marsnet.dtn.recipe import Rope
 from marsnet.dtn.store import BundleState, StorageFullError, Store
 from marsnet.errors import InputError
 from marsnet.plan.types import ContactPlan
@@ -114,12 +108,13 @@ class BundleAgent:
         self.keeper = Keeper(config, self.clock, store, self._custody, self.forwarder, now, boots)
         self.maker = Maker(self.keeper)
         self.arrivals = Arrivals(config, self.keeper, metrics)
+        self.handler = Handler(config.name, self.keeper, self.arrivals, self.tamperer)
         self._departures = Departures(self.keeper, config.numbers)
         self.delivery = Delivery(config.name, self.keeper, self.clock, metrics)
         self.local = LocalTraffic(self, config.applications.echo, end=self._taken_up)
         self.keeper.mailboxes = self.local.applications
         self.receivers = Receivers(config.receivers, folder)
-        self.flows: list[Source] = [self._source(flow, now) for flow in config.flows]
+        self.flows = Flows(config, self.keeper, self.maker, now)
         self._stored: Iterator[Found | None] | None = recover(
             # The node may have ended between the ledger and the commit that a reply belongs to.
             self.keeper, lambda: self._last, frozenset(delivered), lambda bundle: self._answer(bundle, self._last)
@@ -162,8 +157,7 @@ class BundleAgent:
         others = self._others
         if others is None:
             candidates = [self.forwarder.next_deadline(now), self.keeper.next_expiry]
-            # A backlog that may go on is not late.
-            candidates += [max(at, now) for flow in self.flows if (at := flow.next_time) is not None]
+            candidates += self.flows.deadlines(now)
             candidates += [layer.next_deadline(now) for layer in self.layers if layer is not self.ltp]
             if self._stored is not None:
                 candidates.append(now)
@@ -198,8 +192,8 @@ class BundleAgent:
         self._last, self._others = now, None
         if self._stored is not None:
             self._unless_full(partial(self._take_up, THEN), now)
-        elif self.flows:
-            self._unless_full(self._generate, now)
+        elif self.flows.sources:
+            self._unless_full(self.flows.generate, now)
         if (expiry := self.keeper.next_expiry) is not None and expiry <= now:
             self._unless_full(self.keeper.expire, now)
         self._unless_full(self.forwarder.advance, now)
@@ -208,7 +202,7 @@ class BundleAgent:
         while True:
             for layer in self.layers:
                 for event in layer.take_events():
-                    self._unless_full(partial(self._handle, event), now)
+                    self._unless_full(partial(self.handler.handle, event), now)
             if self.local.applications.due:
                 self._custody.touch()
             if self.keeper.reporter.asked or self.keeper.fragmenter.waits:
@@ -258,68 +252,7 @@ class BundleAgent:
             self._custody.lose(error, now)
             return False
 
-    # Sources and sinks
-
-    def _source(self, flow: FlowConfig, now: float) -> Source:
-        index = self._number("flow", flow.name)
-        if flow.arrivals == "backlog":
-            return BacklogSource(flow, index, now, self.forwarder.held)
-        return TrafficSource(flow, self.config.seed, index=index, after=now)
-
-    def _generate(self, now: float) -> None:
-        for source in self.flows:
-            if (at := source.next_time) is None or at > now:
-                continue
-            flow = source.flow
-            for offered in source.take(now):
-                key = self._accept(
-                    self._payload(flow, offered),
-                    flow.service,
-                    Eid.ipn(self.config.numbers[offered.destination], flow.service),
-                    offered.priority,
-                    flow.lifetime,
-                    now,
-                    {"flow": flow.name, **({"tenant": flow.tenant} if flow.tenant else {})},
-                )
-                if not source.stored(offered, key, now):
-                    break
-            self._put("flow", flow.name, source.index)
-
-    @staticmethod
-    def _payload(flow: FlowConfig, offered: Offered) -> bytes | Recipe:
-        if flow.file is not None:
-            return file_part(flow.file, offered.number, flow.size)
-        return Recipe(flow.name, offered.number, offered.size)
-
-    def _accept(
-        self,
-        content: bytes | Recipe,
-        service: int,
-        destination: Eid,
-        priority: ServiceClass,
-        lifetime: float,
-        now: float,
-        details: dict[str, object],
-    ) -> int | None:
-        """An application here sends a payload; returns its key in the store, None where there was no room."""
-        source, data = Eid.ipn(self.config.number, service), bytes(content)
-        try:
-            bundle = self.maker.make(source, destination, data, lifetime, now, service_class=priority)
-        except SecurityError as error:
-            self.keeper.failures[security_reason(error.reason)] += 1
-            return None
-        details = {
-            **details,
-            "class": priority.name.lower(),
-            "source": self.config.name,
-            "destination": self.destination(bundle),
-            "size": len(data),
-            "lifetime": lifetime,
-        }
-        if isinstance(content, Recipe) and self.store.recipes is not None:
-            self.store.recipes.note(bundle.key, content)
-        stored = self.keeper.keep(bundle, encode(bundle), None, Step.ACCEPTED, details, now)
-        return stored.key if isinstance(stored, Held) else None
+    # Sinks
 
     def _deliver(self, held: Held, now: float, *, doubtful: bool | None = None) -> None:
         """A bundle has come to its destination; `doubtful` says of one that waited there before the node was started
@@ -361,121 +294,8 @@ class BundleAgent:
             self.local.echo_back(bundle, now)
             return
         receiver = self.receivers.at(bundle.destination.service)
-        if receiver is None or receiver.reply is None:
-            return
-        reply, name = receiver.reply, str(bundle.id)
-        self._accept(
-            Recipe(f"{receiver.flow}.reply/{name}", 0, reply.size),
-            receiver.service,
-            bundle.source,
-            bundle.service_class if reply.service_class is None else ServiceClass[reply.service_class.upper()],
-            bundle.lifetime_ms / 1000 if reply.lifetime is None else reply.lifetime,
-            now,
-            {
-                "flow": f"{receiver.flow}.reply",
-                "answers": name,
-                **({"tenant": receiver.tenant} if receiver.tenant else {}),
-            },
-        )
-
-    # Convergence layer events
-
-    def _handle(self, event: LayerEvent, now: float) -> None:
-        forwarder = self.forwarder
-        match event:
-            case Received():
-                self._received(event, now)
-            case Sent(tags=tags):
-                for leg in _legs(tags):
-                    forwarder.on_sent(leg)
-            case Taken(tags=tags):
-                for leg in _legs(tags):
-                    self._taken(leg, now)
-            case Interrupted(peer=peer, octets=octets, rest=rest):
-                self.arrivals.interrupted(octets, peer, now, rest)
-            case Returned(tags=tags, reason=reason, refused=refused, kept=kept):
-                for leg in _legs(tags):
-                    forwarder.on_returned(leg, now, reason, refused=refused)
-                    self.keeper.fragmenter.broke_off(leg, kept)
-                    self._goes_on(leg, now)
-            case PeerUp(peer=peer, layer=layer):
-                if forwarder.contacts.planned_rate(peer, now):
-                    forwarder.heard(peer, now)
-                else:
-                    forwarder.meet(peer, layer, now)
-            case PeerDown(peer=peer, retries=retries):
-                forwarder.part(peer, now)
-                if forwarder.contacts.planned_rate(peer, now):
-                    forwarder.failed(peer, now, retries=retries)
-
-    def _received(self, event: Received, now: float) -> None:
-        # What the layer could not take apart has no parts.
-        malformed = not event.parts
-        carriages = self.forwarder.carriage
-        carriage = carriages.get(event.peer or "") or carriages[""]
-        for part in event.parts:
-            came = bytes(part)
-            for data in self.tamperer.pass_on(event.peer or "", came):
-                position = start = 0
-                try:
-                    while position < len(data):
-                        start = position
-                        bundle, position = decode_from(data, position)
-                        carriage.receive(position - start)
-                        if event.rest is not None and not self.arrivals.goes_on(bundle, event.rest):
-                            event.layer.demand_whole(event.receipt, now)
-                            return
-                        alone = data is came and position - start == len(came)
-                        octets = part if alone else bytes(data[start:position])
-                        self.arrivals.receive(bundle, octets, event.peer, now)
-                except BundleError:
-                    self.arrivals.malformed(bytes(data[start:]), event.peer, now)
-                    malformed = True
-                except StorageFullError:
-                    if event.receipt is not None:
-                        event.layer.refuse(event.receipt, now)
-                    return
-        if event.receipt is not None:
-            if malformed:
-                # The sender keeps it, and sends it again: what was whole before the fault comes as a duplicate.
-                event.layer.refuse(event.receipt, now, unfit=True)
-            else:
-                self._custody.owe(event.layer, event.receipt)
-
-    def _taken(self, leg: Leg, now: float) -> None:
-        self.forwarder.on_taken(leg, now)
-        if leg.returned:
-            # The neighbour took it, and it is here once more already: the one copy that counts is this one.
-            self._goes_on(leg, now)
-            return
-        held, peer = leg.held, {"peer": leg.neighbour}
-        if held.legs or held.members or self.forwarder.keeps_copies:
-            self._custody.begin(Record(now, self.config.name, Step.COPIED, held.bundle, peer), held, fresh=False)
-            self._goes_on(leg, now)
-            return
-        self._leaves(held, leg.neighbour, now)
-
-    def _leaves(self, held: Held, peer: str, now: float) -> None:
-        """A neighbour is responsible for the bundle now, and this node no longer."""
-        self.forwarder.release(held)
-        # It may come back when the way it took proves closed, so its ID is forgotten; its destination remembers it.
-        self.store.delete(held.key, forget=True)
-        record = Record(now, self.config.name, Step.FORWARDED, held.bundle, {"peer": peer})
-        self._custody.begin(record, held, fresh=False)
-        confirmed = self.forwarder.layers[peer].confirms(held.priority)
-        reason = ReasonCode.NO_INFORMATION if confirmed else ReasonCode.UNIDIRECTIONAL_LINK
-        self.keeper.reporter.ask(held.subject, StatusAssertion.FORWARDED, reason)
-
-    def _goes_on(self, leg: Leg, now: float) -> None:
-        """A leg is over and the bundle still here: find another way, unless others carry it."""
-        held = leg.held
-        if held.taken and not held.members and not self.forwarder.keeps_copies:
-            if not held.legs:
-                self._leaves(held, min(held.taken), now)
-            return
-        if not held.legs:
-            self.store.take_back(held.key)
-        self.forwarder.route(held, now)
+        if receiver is not None:
+            self.flows.reply(receiver, bundle, now)
 
     def _lost(self, held: Held) -> None:
         self.keeper.forget(held)
@@ -505,12 +325,6 @@ class BundleAgent:
     def _leaving(self, leg: Leg, now: float) -> bytes | Rope | None:
         return self._departures.octets(leg, now)
 
-    def _number(self, space: str, name: str) -> int:
-        return int.from_bytes(self.store.get(space, name) or b"", "big")
-
-    def _put(self, space: str, name: str, value: int) -> None:
-        self.store.put(space, name, value.to_bytes(8, "big"))
-
     def _take_up(self, most: int, now: float) -> None:
         """Take up some more of what the store held when the node began."""
         if self._stored is None:
@@ -523,22 +337,8 @@ class BundleAgent:
 
     def _resume(self, found: Found, now: float) -> None:
         held = found.held
-        for source in self.flows:
-            if isinstance(source, BacklogSource) and found.source == self._endpoint(source.flow):
-                source.adopt(held.key)
+        self.flows.adopt(found.source, held.key)
         if found.state in (BundleState.DELIVERING, BundleState.AWAITING_DELIVERY):
             self._deliver(held, now, doubtful=bool(self.store.record(held.key).handler))
         else:
             self._dispatch(held, now)
-
-    def _endpoint(self, flow: FlowConfig) -> Eid:
-        return Eid.ipn(self.config.number, flow.service)
-
-    def destination(self, bundle: Bundle) -> str:
-        """The node that a bundle goes to, or its node id as text where the network has no such node."""
-        return self.keeper.endpoints.node(bundle.destination) or str(bundle.destination.node_id)
-
-
-def _legs(tags: Iterable[object]) -> list[Leg]:
-    """The legs that a layer's tags name, as far as they still matter."""
-    return [tag for tag in tags if isinstance(tag, Leg) and not tag.done]

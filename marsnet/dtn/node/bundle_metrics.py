@@ -131,7 +131,7 @@ def _timers(agent: BundleAgent) -> Iterator[Metric]:
     node, forwarder = agent.config.name, agent.forwarder
     running = {
         "lifetime": agent.keeper.lifetimes_running,
-        "flow": sum(flow.next_time is not None for flow in agent.flows),
+        "flow": sum(flow.next_time is not None for flow in agent.flows.sources),
         **forwarder.timers(),
     }
     text = "Deadlines of the node that are to come."

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from marsnet.dtn.bpv7 import Bundle, BundleError, decode, encode, fragment_at
 from marsnet.dtn.node.config import NodeConfig
-from marsnet.dtn.node.forwarding import LEAVING
 from marsnet.dtn.node.ledger import Record, Step
 from marsnet.dtn.node.queues import Held, Kept, Leg
 from marsnet.dtn.node.reasons import DropReason
 from marsnet.dtn.node.reassembly import Offer
+from marsnet.dtn.node.ways import LEAVING
 from marsnet.dtn.store import BundleState, StorageFullError, StoreError
 
 if TYPE_CHECKING:

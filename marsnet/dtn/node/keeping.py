@@ -238,6 +238,10 @@ class Keeper:
         """For whom a bundle is."""
         return audience(bundle, self.endpoints, self._config.numbers)
 
+    def destination(self, bundle: Bundle) -> str:
+        """The node that a bundle goes to, or its node id as text where the network has no such node."""
+        return self.endpoints.node(bundle.destination) or str(bundle.destination.node_id)
+
     def hold(self, key: int, bundle: Bundle, size: int, now: float, peer: str | None, *, local: bool = False) -> Held:
         """Have a stored bundle in the node's memory; `local` when it is a group's for an application of this node."""
         whom = self.audience(bundle)

@@ -78,7 +78,7 @@ class LocalTraffic:
             "flow": f"application {submission.source}",
             "class": submission.priority.name.lower(),
             "source": agent.config.name,
-            "destination": agent.destination(bundle),
+            "destination": agent.keeper.destination(bundle),
             "size": len(submission.payload),
             "lifetime": submission.lifetime,
         }

@@ -213,22 +213,22 @@ class Broken:
 
     def receive(self, octets: bytes, rest: int | None) -> None:
         """All of a transfer comes."""
-        self.relay._handle(Received(self.layer, "rover", (octets,), None, rest), self.world.now)
+        self.relay.handler.handle(Received(self.layer, "rover", (octets,), None, rest), self.world.now)
 
     def cut(self, came: int, acknowledged: int) -> None:
         """The transfer under way is cut."""
         leg, octets, rest = self.handed[-1]
         if came:
             event = Interrupted("rover", octets[:came], rest)
-            self.relay._unless_full(partial(self.relay._handle, event), self.world.now)
-        self.rover._handle(Returned((leg,), "the connection is gone", kept=acknowledged), self.world.now)
+            self.relay._unless_full(partial(self.relay.handler.handle, event), self.world.now)
+        self.rover.handler.handle(Returned((leg,), "the connection is gone", kept=acknowledged), self.world.now)
         self.world.run(self.world.now + 1.0)
 
     def finish(self) -> None:
         """The transfer under way is not cut, and the neighbour takes it."""
         leg, octets, rest = self.handed[-1]
         self.receive(octets, rest)
-        self.rover._handle(Taken((leg,)), self.world.now)
+        self.rover.handler.handle(Taken((leg,)), self.world.now)
         self.world.run(self.world.now + 10.0)
         assert [bundle.payload for _, bundle in self.world.delivered] == [DATA]
         assert all(store.usage.bundles == 0 for store in self.world.stores.values())
@@ -271,7 +271,7 @@ def test_a_rest_without_its_beginning_is_refused_and_all_of_it_follows() -> None
     broken.receive(octets, rest)
     assert broken.demanded == [None]
     assert broken.world.stores["relay"].usage.bundles == 0
-    broken.rover._handle(Returned((leg,), "refused", kept=None), broken.world.now)
+    broken.rover.handler.handle(Returned((leg,), "refused", kept=None), broken.world.now)
     broken.world.run(broken.world.now + 1.0)
     assert len(broken.handed[2][1]) == len(broken.handed[0][1])
     broken.finish()
@@ -312,15 +312,15 @@ def test_a_fragment_whose_transfer_broke_goes_on_too() -> None:
     broken.world.run(1.0)
     (leg, octets, _), (other, rest_octets, _) = broken.handed
     broken.receive(octets, None)
-    broken.rover._handle(Taken((leg,)), 1.0)
-    broken.relay._handle(Interrupted("rover", rest_octets[:30_000]), 1.0)
-    broken.rover._handle(Returned((other,), "the connection is gone", kept=25_000), 1.0)
+    broken.rover.handler.handle(Taken((leg,)), 1.0)
+    broken.relay.handler.handle(Interrupted("rover", rest_octets[:30_000]), 1.0)
+    broken.rover.handler.handle(Returned((other,), "the connection is gone", kept=25_000), 1.0)
     broken.world.run(2.0)
     leg, octets, base = broken.handed[2]
     assert base == 60_000
     assert 14_000 < len(octets) < 16_000
     broken.receive(octets, base)
-    broken.rover._handle(Taken((leg,)), 2.0)
+    broken.rover.handler.handle(Taken((leg,)), 2.0)
     broken.world.run(10.0)
     assert [bundle.payload for _, bundle in broken.world.delivered] == [DATA]
     assert not broken.demanded
@@ -330,7 +330,7 @@ def test_a_fragment_whose_transfer_broke_goes_on_too() -> None:
 def test_nothing_is_kept_or_left_out_unless_both_are_told_to() -> None:
     world = pair()
     octets = encode(whole_bundle(world))
-    world.agents["relay"]._handle(Interrupted("rover", octets[:70_000]), world.now)
+    world.agents["relay"].handler.handle(Interrupted("rover", octets[:70_000]), world.now)
     world.run(1.0)
     assert world.stores["relay"].usage.bundles == 0
 

@@ -8,7 +8,7 @@ import pytest
 from bundle_world import World
 
 from marsnet.dtn.bpv7 import ServiceClass
-from marsnet.dtn.node import forwarding
+from marsnet.dtn.node import ways
 from marsnet.dtn.node.ledger import Step
 from marsnet.dtn.node.limbo import Limbo
 from marsnet.dtn.node.queues import Held
@@ -93,7 +93,7 @@ def test_news_of_a_neighbour_are_worked_off_in_portions_the_most_urgent_first(mo
     send(made, 10, priority=ServiceClass.BULK)
     send(made, 10, priority=ServiceClass.EXPEDITED)
     made.run(60.0)
-    monkeypatch.setattr(forwarding, "AT_ONCE", 4)
+    monkeypatch.setattr(ways, "AT_ONCE", 4)
     agent, times = made.agents["here"], decisions(made)
     agent.forwarder.failed("relay", made.now, retries=False)
     times.clear()
@@ -111,7 +111,7 @@ def test_news_of_a_neighbour_are_worked_off_in_portions_the_most_urgent_first(mo
 
 
 def test_bundles_without_a_way_are_looked_at_in_portions_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forwarding, "AT_ONCE", 3)
+    monkeypatch.setattr(ways, "AT_ONCE", 3)
     made = World("here there", ("here there", 0.0, 10.0, 1e6), ("here there", 20.0, 1e5, 1e6))
     for _ in range(10):
         made.send("here", "ipn:77.1", b"nowhere", lifetime=1000.0)
