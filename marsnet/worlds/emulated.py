@@ -28,6 +28,7 @@ from marsnet.worlds.programs import Programs, check_programs
 from marsnet.worlds.software import python_packages
 from marsnet.worlds.spec import EmulatedOptions, Frames, Incident, Outcome, Pause, ProgramEnd, Progress, RunSpec
 from marsnet.worlds.watch import LedgerWatch
+from marsnet.worlds.witnesses import doubts
 
 _TICKS = 50
 """How often progress is told."""
@@ -175,6 +176,9 @@ def _observe(
     wall = time.monotonic() - began
     statuses = {node: _status(deployment, node) for node in lab.nodes}
     frames, fidelity, invalid = _links(deployment)
+    if not interrupted:
+        own = {node: status for node, status in statuses.items() if spec.topology.nodes[node].daemon is None}
+        invalid += doubts(own, happened, elapsed)
     lateness = [s["lateness"]["p99"] for s in statuses.values() if s is not None]
     fidelity["node_lateness_p99"] = max(lateness, default=0.0)
     fidelity["nodes_asked"] = float(len(lateness))

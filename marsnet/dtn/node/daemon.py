@@ -62,6 +62,7 @@ class NodeDaemon:
         self._other_plans: dict[Path, ContactPlan] = {}
         self._ended = asyncio.Event()
         self._failure: StoreError | None = None
+        self._defects = 0
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -112,6 +113,7 @@ class NodeDaemon:
             self._failure = self._failure or error
             self._ended.set()
         else:
+            self._defects += 1
             loop.default_exception_handler(context)
 
     async def _open_aap2(self, gateway: Gateway) -> None:
@@ -208,17 +210,19 @@ class NodeDaemon:
             from marsnet.dtn.node.http import serve_http  # noqa: PLC0415
 
             api = NodeApi(wish, token, lambda: self._gateway, self._metrics.exposition)
-            return lambda listener: serve_http(listener, api, self._status, self._begin, self._impose)
+            return lambda listener: serve_http(listener, api, self.status, self._begin, self._impose)
 
         return Door(address, prepare, self._loop)
 
-    def _status(self) -> dict[str, Any]:
+    def status(self) -> dict[str, Any]:
+        """What the node says of itself, as `GET /status` answers."""
         usage = self._store.usage
         lateness = self._metrics.lateness
         return {
             "name": self._config.name,
             "number": self._config.number,
             "running": self._runner is not None,
+            "defects": self._defects,
             "store": {"bundles": usage.bundles, "bytes": usage.size},
             "unsent_datagrams": {} if self._transport is None else dict(self._transport.lost),
             "unknown_datagrams": 0 if self._transport is None else self._transport.unknown,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -333,6 +335,27 @@ def test_a_node_whose_store_fails_while_it_runs_ends_and_says_why(tmp_path: Path
 
     with pytest.raises(CorruptionError, match="malformed page"):
         asyncio.run(run())
+
+
+def test_a_node_counts_the_errors_that_it_did_not_expect(tmp_path: Path) -> None:
+    async def run() -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
+        daemon = NodeDaemon(NodeConfig.model_validate({"name": "relay", "number": 2, "log": "error"}), tmp_path)
+        running = loop.create_task(daemon.run())
+        met = loop.create_future()
+
+        def defective() -> None:
+            loop.call_soon(met.set_result, None)
+            raise ZeroDivisionError("a defect")
+
+        loop.call_soon(defective)
+        await met
+        status = daemon.status()
+        loop.call_soon(os.kill, os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(running, 20)
+        return status
+
+    assert asyncio.run(run())["defects"] == 1
 
 
 @pytest.mark.parametrize(
