@@ -47,20 +47,20 @@ async def serve_http(
 
     async def put_clock(request: web.Request) -> web.Response:
         try:
-            clock = ClockConfig.model_validate_json(await request.text())
+            clock = ClockConfig.model_validate_json(await request.read())
         except ValidationError as error:
-            return web.json_response({"error": json.loads(error.json())}, status=400)
+            return web.json_response({"error": json.loads(error.json(include_input=False))}, status=400)
         if not await begin(clock):
             return web.json_response({"error": "the node runs on a clock already"}, status=409)
         return web.json_response({"running": True})
 
     async def put_conditions(request: web.Request) -> web.Response:
         try:
-            conditions = Conditions.model_validate_json(await request.text())
+            conditions = Conditions.model_validate_json(await request.read())
             if not impose(conditions):
                 return web.json_response({"error": "the node has no clock yet"}, status=409)
         except ValidationError as error:
-            return web.json_response({"error": json.loads(error.json())}, status=400)
+            return web.json_response({"error": json.loads(error.json(include_input=False))}, status=400)
         except InputError as error:
             return web.json_response({"error": str(error)}, status=400)
         return web.json_response(conditions.model_dump(mode="json"))
