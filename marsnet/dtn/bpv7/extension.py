@@ -21,11 +21,12 @@ class BlockType(IntEnum):
     HOP_COUNT = 10
     INTEGRITY = 11
     CONFIDENTIALITY = 12
-    SERVICE_CLASS = 193
-    """marsnet's own, in the range for private and experimental use (192 to 255)."""
-    COPIES = 194
+    SERVICE_CLASS = 241
+    """marsnet's own, in the range for private and experimental use (192 to 255). ION and dtn7 use 192 to 197 of it for
+    blocks of theirs, and an ION node drops a bundle whose block 193 is not what it puts there."""
+    COPIES = 242
     """marsnet's own likewise: how many copies of a critical bundle may be on their way at once."""
-    AUDIENCE = 195
+    AUDIENCE = 243
     """marsnet's own likewise: ipn numbers of the nodes of a group that this copy is to reach."""
 
 
@@ -99,7 +100,7 @@ def decode_bundle_age(data: bytes) -> int:
 
 @lru_cache(64)
 def decode_service_class(data: bytes) -> ServiceClass:
-    """The class in the data of a block of type 193.
+    """The class in the data of a block of type 241.
 
     Raises:
         BundleError: the data is no integer from 0 to 3; another use of the private block type, perhaps.
@@ -112,7 +113,7 @@ def decode_service_class(data: bytes) -> ServiceClass:
 
 
 def decode_copies(data: bytes) -> int:
-    """The number in the data of a block of type 194; 1 for any other content, which is another use of the number."""
+    """The number in the data of a block of type 242; 1 for any other content, which is another use of the number."""
     try:
         copies, position = cbor.read_uint(data, 0)
         cbor.expect_end(data, position)

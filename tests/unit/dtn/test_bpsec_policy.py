@@ -275,7 +275,7 @@ def test_an_encrypted_extension_block_is_left_alone_on_the_way() -> None:
 
 
 def test_a_class_that_is_encrypted_counts_as_normal() -> None:
-    rules = policy(confidentiality=SEALING, confidentiality_targets=frozenset({1, 193}))
+    rules = policy(confidentiality=SEALING, confidentiality_targets=frozenset({1, 241}))
     bundle = make(service_class=ServiceClass.CRITICAL)
     secured = over_the_air(rules.protect(bundle, NODE))
     assert secured.service_class is ServiceClass.NORMAL

@@ -74,7 +74,7 @@ def test_the_encoding_is_what_an_independent_cbor_library_writes() -> None:
     items = cbor2.loads(data)
     assert items[0][:8] == [7, 0, 2, [1, "//base/inbox"], [2, [977, 1]], [2, [977, 1]], list(STAMP), 3_600_000]
     assert items[1] == [10, 2, 1, 0, cbor2.dumps([64, 0])]
-    assert items[2] == [193, 3, 1, 0, cbor2.dumps(3)]
+    assert items[2] == [241, 3, 1, 0, cbor2.dumps(3)]
     assert items[3][:5] == [1, 1, 0, 2, b"hello"]
     for block in (items[0], items[3]):
         zeroed = cbor2.dumps([*block[:-1], bytes(4)])
@@ -260,8 +260,21 @@ def test_extension_blocks_are_sent_without_checksum_and_never_flagged_for_remova
 
 
 def test_a_foreign_use_of_the_private_class_block_is_no_class() -> None:
-    bundle = decode(raw_bundle(primary(), [193, 2, 0, 0, b"\x82\x01\x02"], PAYLOAD))
+    bundle = decode(raw_bundle(primary(), [241, 2, 0, 0, b"\x82\x01\x02"], PAYLOAD))
     assert bundle.service_class is ServiceClass.NORMAL
+
+
+@pytest.mark.parametrize(
+    ("block_type", "data"),
+    [(193, [0, 2, 5, 0]), (194, 7), (195, [1, 2]), (192, 3)],
+    ids=["ION's quality of service", "ION's spray and wait", "ION's multicast", "dtn7's binary spray"],
+)
+def test_private_blocks_of_other_makes_are_no_blocks_of_ours(block_type: int, data: object) -> None:
+    octets = raw_bundle(primary(), [block_type, 2, 0, 0, cbor2.dumps(data)], PAYLOAD)
+    bundle = decode(octets)
+    assert bundle.service_class == ServiceClass.NORMAL
+    assert block_type not in {block.value for block in BlockType}
+    assert encode(bundle) == octets
 
 
 def test_classes_map_to_code_points_and_back() -> None:

@@ -35,7 +35,7 @@ EIDS = st.one_of(
     st.builds(lambda n, s, a, e: Eid.ipn(n, s, a, elements=e), st.integers(1, 99), U64, U32, st.sampled_from((2, 3))),
 )
 EXTENSIONS = st.lists(
-    st.tuples(st.one_of(st.integers(13, 192), st.integers(194, 1 << 64 - 1)), U64, U64, st.integers(0, 2), st.binary()),
+    st.tuples(st.one_of(st.integers(13, 240), st.integers(244, 1 << 64 - 1)), U64, U64, st.integers(0, 2), st.binary()),
     max_size=6,
     unique_by=lambda extension: extension[1],
 )

@@ -43,7 +43,7 @@ SECURITY = {
         {"classes": ["bulk"], "integrity": "sign", "confidentiality": "wrap"},
     ],
 }
-PRIVATE = {193: "class of service", 194: "copies", 195: "nodes of a group", 200: "of another make"}
+PRIVATE = {241: "class of service", 242: "copies", 243: "nodes of a group", 200: "of another make"}
 """Types of the blocks that tshark cannot know (RFC 9171 section 9.1: private use), and what they are."""
 KERNEL = {"Connection reset (RST)", "D-SACK Sequence", "Previous segment(s) not captured (common at capture start)"}
 """What tshark says of TCP itself, on a machine that is busy, and when a node calls another that is not there yet."""

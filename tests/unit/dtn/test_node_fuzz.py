@@ -33,7 +33,7 @@ EIDS = st.one_of(
     ),
     st.builds(Eid.ipn, st.integers(1, BIG >> 32), st.integers(0, BIG >> 32)),
 )  # fmt: skip
-TYPES = st.sampled_from([6, 7, 10, 11, 12, 13, 192, 193, 194, 1 << 40])
+TYPES = st.sampled_from([6, 7, 10, 11, 12, 13, 192, 193, 241, 242, 243, 1 << 40])
 BLOCKS = st.lists(st.tuples(TYPES, st.integers(2, 9), EXTREMES, st.integers(0, 2), st.binary(max_size=40)), max_size=4)
 RECORDS = st.one_of(
     st.binary(max_size=60),
