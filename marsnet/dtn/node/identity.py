@@ -72,7 +72,7 @@ def delivery_keys(name: str) -> tuple[bytes, bytes]:
 
 def original(name: str) -> tuple[str, int, int | None]:
     """Which bundle a name is of, and which part: its first octet, and the octet after its last (None: the end)."""
-    match = _PART.fullmatch(name)
+    match = _PART.fullmatch(name) if "@" in name else None
     if match is None:
         return name, 0, None
     offset, length = int(match[2]), int(match[3])
