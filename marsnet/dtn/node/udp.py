@@ -9,6 +9,7 @@ import socket
 import struct
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
+from ipaddress import ip_address
 from itertools import groupby
 from operator import itemgetter
 
@@ -22,6 +23,10 @@ from marsnet.errors import EnvironmentLacksError
 _BATCH, _BATCH_OCTETS = 128, 2 << 20
 """Datagrams, and octets in them, read before the node acts on them: bounds both its delay and the cost of acting."""
 _BUFFER = 8 << 20
+_UDP_SEGMENT, _MOST_CUT, _LARGEST = 103, 64, 65_000
+"""Generic segmentation of UDP (udp(7)): the option, and how many datagrams and octets at once."""
+_UNABLE = {errno.EIO, errno.EINVAL, errno.EMSGSIZE, errno.ENOPROTOOPT, errno.EOPNOTSUPP}
+"""What kernels say that cannot do it, or not on this way (before Linux 6.11: not without checksums in hardware)."""
 _MEMINFO, _COUNTS, _DROPS = 55, 9, 8
 """What a socket says of its memory (SO_MEMINFO of Linux), how many numbers, and which of them counts what was lost."""
 
@@ -58,6 +63,8 @@ class UdpTransport:
         self._loop = loop
         self._addresses = dict(neighbours)
         self._names = _by_origin(neighbours)
+        self._cut = {name for name, (host, _) in neighbours.items() if not ip_address(host).is_loopback}
+        """Neighbours to whom the kernel cuts datagrams, until it refuses: on a loopback they would arrive uncut."""
         self._family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
         self._waiting: dict[ServiceClass, deque[tuple[bytes, Address]]] = {c: deque() for c in ServiceClass}
         self._senders: dict[ServiceClass, socket.socket] = {}
@@ -180,12 +187,33 @@ class UdpTransport:
         """Send now, or as soon as the socket takes more; a train as its datagrams."""
         waiting = self._waiting[service_class]
         address = self._addresses[neighbour]
-        for each in datagram.datagrams() if isinstance(datagram, Train) else (datagram,):
+        datagrams = datagram.datagrams() if isinstance(datagram, Train) else [datagram]
+        if len(datagrams) > 1 and not waiting and neighbour in self._cut:
+            datagrams = datagrams[self._together(neighbour, datagrams, service_class) :]
+        for each in datagrams:
             if waiting:
                 waiting.append((each, address))
             elif not self._try(service_class, each, address):
                 waiting.append((each, address))
                 self._loop.add_writer(self._senders[service_class], self._drain, service_class)
+
+    def _together(self, neighbour: str, datagrams: list[bytes], service_class: ServiceClass) -> int:
+        """Give the kernel datagrams of one size in one piece, which it cuts; returns how many it has taken."""
+        size = len(datagrams[0])
+        if len(datagrams[-1]) != size:
+            return 0
+        most = min(_MOST_CUT, _LARGEST // size)
+        how = ((socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("=H", size)),)
+        sender, address = self._senders[service_class], self._addresses[neighbour]
+        for begin in range(0, len(datagrams), most):
+            try:
+                sender.sendmsg(datagrams[begin : begin + most], how, 0, address)
+            except OSError as error:
+                if error.errno in _UNABLE:
+                    self._cut.discard(neighbour)
+                # One by one they wait, or are lost and counted.
+                return begin
+        return len(datagrams)
 
     def _try(self, service_class: ServiceClass, datagram: bytes, address: Address) -> bool:
         try:

@@ -26,6 +26,7 @@ from marsnet.dtn.ltp.segments import (
     ReportSegment,
     encode_segment,
 )
+from marsnet.dtn.node import udp
 from marsnet.dtn.node.config import Address
 from marsnet.dtn.node.steering import steer
 from marsnet.dtn.node.udp import UdpTransport
@@ -189,6 +190,48 @@ def test_what_waits_is_collected_for_a_deadline() -> None:
         return came
 
     assert asyncio.run(receive()) == short.datagrams()
+
+
+@pytest.mark.parametrize("option", [103, 9999], ids=["cuts", "cannot"])
+def test_a_train_that_the_kernel_cuts_arrives_as_its_datagrams(monkeypatch: pytest.MonkeyPatch, option: int) -> None:
+    monkeypatch.setattr(udp, "_UDP_SEGMENT", option)
+    pieces: list[int] = []
+    # The first of them has offsets of one octet and two, the second of three.
+    alike = [Train(SESSION, 1, BLOCK, 0, 1280, 13, 1289), Train(SESSION, 1, BLOCK, 16640, 1280, 236, 1290), trains()[1]]
+
+    async def receive() -> list[bytes]:
+        loop = asyncio.get_running_loop()
+        here, there = places()
+        sender = UdpTransport(here, {"there": there}, loop)
+        receiver = UdpTransport(there, {"here": here}, loop)
+        came: list[bytes] = []
+        whole: asyncio.Future[None] = loop.create_future()
+
+        def take(neighbour: str | None, datagrams: list[bytes]) -> None:
+            came.extend(datagrams)
+
+        receiver.open(take, lambda: whole.set_result(None) if len(came) == 250 and not whole.done() else None)
+        # Tests have no other network; it is only for the sake of captures that a loopback is left out.
+        sender._cut.add("there")
+        one_by_one = UdpTransport._try
+
+        def alone(transport: UdpTransport, service_class: ServiceClass, datagram: bytes, address: Address) -> bool:
+            pieces.append(len(datagram))
+            return one_by_one(transport, service_class, datagram, address)
+
+        monkeypatch.setattr(UdpTransport, "_try", alone)
+        for train in alike:
+            sender.send("there", train, ServiceClass.NORMAL)
+        await asyncio.wait_for(whole, 10)
+        assert not sender.lost
+        assert ("there" in sender._cut) == (option == 103)
+        sender.close()
+        receiver.close()
+        return came
+
+    assert asyncio.run(receive()) == [datagram for train in alike for datagram in train.datagrams()]
+    # What has another size goes alone.
+    assert len(pieces) == (14 if option == 103 else 250)
 
 
 def test_what_finds_no_room_is_counted() -> None:
