@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from unittest.mock import create_autospec
 
 from bundle_world import EPOCH, make_plan
 from hypothesis import HealthCheck, example, given, settings
@@ -14,6 +16,7 @@ from marsnet.dtn.bpv7.blocks import REPORT_FLAGS
 from marsnet.dtn.ltp.segments import DataSegment, SessionId, encode_segment
 from marsnet.dtn.node.agent import BundleAgent
 from marsnet.dtn.node.config import NodeConfig
+from marsnet.dtn.node.layer import Interrupted, Layer, Received
 from marsnet.dtn.node.ledger import MemoryLedger
 from marsnet.dtn.node.metrics import NodeMetrics
 from marsnet.dtn.store import BundleStore
@@ -121,3 +124,23 @@ def test_a_node_outlives_whatever_comes(parts: list[bytes]) -> None:
     assert all(held.expires > 1e13 for held in agent.forwarder.held.values())
     assert store.usage.bundles == len(agent.forwarder.held)
     agent.metrics.exposition()
+
+
+BROKEN = st.tuples(bundles(), st.integers(0, 300), st.one_of(st.none(), EXTREMES))
+
+
+@given(st.lists(st.tuples(st.booleans(), BROKEN), min_size=1, max_size=4))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+def test_a_node_outlives_transfers_that_break_off_anywhere_and_their_rests(parts: list[tuple[bool, Any]]) -> None:
+    store, ledger = BundleStore(None), MemoryLedger()
+    agent, layer = node(store, ledger, 0.0), create_autospec(Layer, instance=True)
+    for number, (breaks, (octets, cut, rest)) in enumerate(parts):
+        event = Interrupted("next", octets[:cut], rest) if breaks else Received(layer, "next", (octets,), number, rest)
+        agent.handler.handle(event, 1.0 + number)
+        agent.advance(1.0 + number)
+        agent.take_datagrams()
+    agent = node(store, ledger, 10.0)
+    for now in (10.0, 100.0, 2e5, 1e13):
+        agent.advance(now)
+        agent.take_datagrams()
+    assert store.usage.bundles == len(agent.forwarder.held)
