@@ -49,3 +49,15 @@ def test_what_goes_wrong_in_a_callback_ends_the_run() -> None:
         loop.run_forever()
     assert not seen, "no verdict on what a broken network went on to do"
     loop.close()
+
+
+def test_timers_of_one_instant_fire_as_they_were_set_unless_they_were_cancelled() -> None:
+    loop, seen = VirtualLoop(), []
+    for number in range(100):
+        handle = loop.call_at(7.0, seen.append, number)
+        if number % 3 == 0:
+            handle.cancel()
+    loop.call_later(8.0, loop.stop)
+    loop.run_forever()
+    assert seen == [number for number in range(100) if number % 3]
+    loop.close()
