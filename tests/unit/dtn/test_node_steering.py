@@ -26,7 +26,7 @@ from marsnet.dtn.ltp.segments import (
     ReportSegment,
     encode_segment,
 )
-from marsnet.dtn.node import udp
+from marsnet.dtn.node import steering, udp
 from marsnet.dtn.node.config import Address
 from marsnet.dtn.node.steering import steer
 from marsnet.dtn.node.udp import UdpTransport
@@ -117,6 +117,21 @@ def test_nobody_else_gets_a_share_of_the_port(sockets: tuple[socket.socket, sock
 def places() -> tuple[Address, Address]:
     block, _, first = addresses().rpartition(".")
     return Address(f"{block}.{first}", 1113), Address(f"{block}.{int(first) + 1}", 1113)
+
+
+def test_without_such_filters_everything_is_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steering, "_ATTACH_CBPF", 9999)
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as receiver,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as patient,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
+    ):
+        receiver.bind(places()[0])
+        assert not steer(receiver, patient)
+        assert patient.fileno() < 0
+        for datagram in (*WAITS.values(), *PROMPT.values()):
+            sender.sendto(datagram, receiver.getsockname())
+            assert receiver.recv(65535) == datagram
 
 
 def trains() -> list[Train]:
