@@ -24,6 +24,8 @@ from marsnet.runs.verdict import classes_table, conclusion, requirements_table
 from marsnet.units import format_duration
 from marsnet.worlds.spec import DatapathKind, EmulatedOptions, LinkKind, check_rate
 
+_VERDICT = {"requirements", "report", "valid", "invalid", "passed"}
+"""What `report` shows of a verdict."""
 _PLANNING = 0.05
 """Share of the progress bar that computing the plan gets."""
 
@@ -122,11 +124,15 @@ def report(
     """Show the verdict of a finished run and where its report is."""
     file = folder / "verdict.json"
     try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        content: Any = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
             f"there is no verdict in {str(folder)!r}", remedy="name the folder of a finished run"
         ) from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"the verdict cannot be read: {error}", remedy="run it again", file=file) from None
+    if not isinstance(content, dict) or not content.keys() >= _VERDICT:
+        raise InputError("it is no verdict", remedy="name the folder of a finished run", file=file)
     if as_json:
         print(json.dumps(content))
         return

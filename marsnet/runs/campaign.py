@@ -188,8 +188,11 @@ class Results:
             ) from None
 
     def has(self, point: Point) -> bool:
-        """Whether the run is finished."""
-        return self._file(point).exists()
+        """Whether the run is finished. What somebody has damaged is made again."""
+        try:
+            return "ledger_hash" in json.loads(self._file(point).read_text(encoding="utf-8"))
+        except (OSError, ValueError, TypeError):
+            return False
 
     def put(self, point: Point, result: dict[str, Any]) -> None:
         """Keep a run. A file is there whole or not at all."""

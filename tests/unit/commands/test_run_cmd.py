@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from marsnet import cli
+from marsnet.commands.run import report
 from marsnet.errors import InputError
 
 SHORT = Path(__file__).parents[2] / "integration" / "runs" / "short.yaml"
@@ -36,6 +37,15 @@ def run(folder: Path, *options: str, faults: list[dict[str, str]] | None = None)
 def verdict(folder: Path, *options: str, faults: list[dict[str, str]] | None = None) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(run(folder, *options, "--json", faults=faults)[1])
     return content
+
+
+@pytest.mark.parametrize(
+    ("content", "told"), [("{", "the verdict cannot be read"), ("{}", "it is no verdict"), ("[]", "it is no verdict")]
+)
+def test_a_damaged_verdict_is_told(content: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "verdict.json").write_text(content)
+    with pytest.raises(InputError, match=told):
+        report(tmp_path)
 
 
 def test_tables_fit_a_terminal_of_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

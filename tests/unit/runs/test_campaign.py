@@ -111,8 +111,13 @@ def test_results_are_kept_whole_or_not_at_all(tiny: Path, tmp_path: Path) -> Non
     (point,) = points(tiny, parse_axes(["seed=1"]))
     results = Results(tmp_path / "out")
     assert not results.has(point)
-    results.put(point, {"values": {}, "passed": True})
-    assert Results(tmp_path / "out").get(point) == {"values": {"seed": 1}, "passed": True}
+    results.put(point, {"values": {}, "passed": True, "ledger_hash": "0a"})
+    assert results.has(point)
+    assert Results(tmp_path / "out").get(point) == {"values": {"seed": 1}, "passed": True, "ledger_hash": "0a"}
+    (file,) = (tmp_path / "out" / "runs").glob("*.json")
+    for damaged in ("{", "{}", "5", ""):
+        file.write_text(damaged)
+        assert not results.has(point), "a damaged one is made again"
     (tmp_path / "taken").write_text("")
     with pytest.raises(EnvironmentLacksError, match="cannot write to"):
         Results(tmp_path / "taken")
