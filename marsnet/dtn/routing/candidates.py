@@ -14,13 +14,15 @@ as happens when only the first-ending contact is suppressed.
 from __future__ import annotations
 
 from heapq import heappop, heappush
-from itertools import count
 
 from marsnet.dtn.routing.graph import CacheKey, ContactGraph, Slot
 from marsnet.dtn.routing.search import NOTHING, Bundle
 from marsnet.plan.types import Contact
 
 _NEVER = float("inf")
+
+_Branch = tuple[float, int, int, tuple[Slot, ...], int, frozenset[Slot] | None, Slot]
+"""A route that leaves another: arrival, hops, serial number, slots, anchor, what is left out there, what else is."""
 
 
 class Path:
@@ -83,9 +85,9 @@ class Candidates:
         self.horizon = _NEVER
         self.misses = 0
         self._graph = graph
-        self._frontier: list[tuple[float, int, int, tuple[Slot, ...], int, frozenset[Slot]]] = []
+        self._frontier: list[_Branch] = []
         self._branch: tuple[tuple[Slot, ...], int, frozenset[Slot]] | None = None
-        self._serial = count()
+        self._serial = 0
         self.bound: tuple[float, int] = (_NEVER, 0)
         target, size, priority, shut = bundle
         passed: set[Slot] = set()
@@ -109,11 +111,11 @@ class Candidates:
         self._branch = None
         target, size, priority, shut = self.bundle
         passed: set[Slot] = set()
-        serial = self._serial
-        for arrival, hops, other, anchor, barred in self._graph.net.branch(
-            slots, now, target, size, priority, shut, without, kept, passed
+        for branch in self._graph.net.branch(
+            slots, now, target, size, priority, shut, without, kept, self._serial, passed
         ):
-            heappush(self._frontier, (arrival, hops, next(serial), other, anchor, barred))
+            heappush(self._frontier, branch)
+        self._serial += len(slots)
         self._block(passed)
         self.bound = self._frontier[0][:2] if self._frontier else (_NEVER, 0)
         if len(self.paths) == 1:
@@ -133,8 +135,8 @@ class Candidates:
         self.tighten(now)
         if not self._frontier:
             return False
-        arrival, hops, _, slots, kept, without = heappop(self._frontier)
-        self._append(arrival, hops, slots, kept, without)
+        arrival, hops, _, slots, kept, without, but = heappop(self._frontier)
+        self._append(arrival, hops, slots, kept, (without or NOTHING) | {but})
         return True
 
     def _block(self, passed: set[Slot]) -> None:

@@ -537,23 +537,22 @@ static PyObject *net_search(PyObject *self, PyObject *const *args, Py_ssize_t co
     return NULL;
 }
 
-/* Adds (arrival, hops, slots, anchor, without) of a search that ended at a label to a list. */
-static int note(const net_t *net, const wish_t *wish, label_t label, PyObject *route, Py_ssize_t anchor, PyObject *list)
+/* Adds (arrival, hops, serial, slots, anchor, without, but) of a search that ended at a label to a list. */
+static int note(const net_t *net, const wish_t *wish, label_t label, PyObject *route, Py_ssize_t anchor, PyObject *list,
+                Py_ssize_t serial)
 {
     PyObject *slots = unwind(net, label, route, anchor);
-    PyObject *without = slots ? PyFrozenSet_New(wish->without) : NULL;
-    PyObject *item = NULL;
-    if (without && !PySet_Add(without, PyTuple_GET_ITEM(route, anchor)))
-        item = Py_BuildValue("(dnOnO)", label.arrival, anchor + label.hops, slots, anchor, without);
+    PyObject *item = !slots ? NULL
+                            : Py_BuildValue("(dnnNnOO)", label.arrival, anchor + label.hops, serial, slots, anchor,
+                                            wish->without ? wish->without : Py_None, PyTuple_GET_ITEM(route, anchor));
     int failed = item ? PyList_Append(list, item) : -1;
-    Py_XDECREF(slots);
-    Py_XDECREF(without);
     Py_XDECREF(item);
     return failed;
 }
 
 /* What leaves a route at each of its contacts from the one at `kept` on. At that one, others are left out already. */
-static int branch(net_t *net, wish_t wish, double time, PyObject *route, Py_ssize_t kept, PyObject *list)
+static int branch(net_t *net, wish_t wish, double time, PyObject *route, Py_ssize_t kept, PyObject *list,
+                  Py_ssize_t serial)
 {
     PyObject *without = wish.without;
     for (Py_ssize_t anchor = 0; anchor < PyTuple_GET_SIZE(route); anchor++) {
@@ -567,7 +566,7 @@ static int branch(net_t *net, wish_t wish, double time, PyObject *route, Py_ssiz
             wish.but = cell;
             label_t label = {.node = cell->source, .arrival = time};
             int reached = run(net, &wish, &label);
-            if (reached < 0 || (reached && note(net, &wish, label, route, anchor, list)))
+            if (reached < 0 || (reached && note(net, &wish, label, route, anchor, list, serial + anchor)))
                 return -1;
         }
         time = (time > cell->start ? time : cell->start) + wish.size * cell->pace;
@@ -581,9 +580,9 @@ static int branch(net_t *net, wish_t wish, double time, PyObject *route, Py_ssiz
 static PyObject *net_branch(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
     net_t *net = (net_t *)self;
-    PyObject *route = count == 9 ? args[0] : NULL;
-    if (!route || !PyTuple_Check(route) || !PySet_Check(args[8])) {
-        PyErr_SetString(PyExc_TypeError, "branch takes a tuple, 7 more arguments and a set");
+    PyObject *route = count == 10 ? args[0] : NULL;
+    if (!route || !PyTuple_Check(route) || !PySet_Check(args[9])) {
+        PyErr_SetString(PyExc_TypeError, "branch takes a tuple, 8 more arguments and a set");
         return NULL;
     }
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(route); i++) {
@@ -599,9 +598,9 @@ static PyObject *net_branch(PyObject *self, PyObject *const *args, Py_ssize_t co
         .target = (int)PyLong_AsLong(args[2]),
         .size = PyFloat_AsDouble(args[3]),
         .priority = (int)PyLong_AsLong(args[4]),
-        .passed = args[8],
+        .passed = args[9],
     };
-    Py_ssize_t kept = PyLong_AsSsize_t(args[7]);
+    Py_ssize_t kept = PyLong_AsSsize_t(args[7]), serial = PyLong_AsSsize_t(args[8]);
     if (PyErr_Occurred() || as_set(args[5], &wish.shut) || as_set(args[6], &wish.without))
         return NULL;
     if (wish.priority < 0 || wish.priority >= PRIORITIES) {
@@ -609,7 +608,7 @@ static PyObject *net_branch(PyObject *self, PyObject *const *args, Py_ssize_t co
         return NULL;
     }
     PyObject *list = PyList_New(0);
-    if (list && branch(net, wish, time, route, kept, list))
+    if (list && branch(net, wish, time, route, kept, list, serial))
         Py_CLEAR(list);
     return list;
 }
@@ -618,7 +617,7 @@ static PyMethodDef net_methods[] = {
     {"search", (PyCFunction)(void (*)(void))net_search, METH_FASTCALL,
      "search(node, time, target, size, priority, loaded, goal, closed, shut, without, passed)"},
     {"branch", (PyCFunction)(void (*)(void))net_branch, METH_FASTCALL,
-     "branch(slots, time, target, size, priority, shut, without, kept, passed)"},
+     "branch(slots, time, target, size, priority, shut, without, kept, serial, passed)"},
     {NULL, NULL, 0, NULL},
 };
 static PyTypeObject net_type = {
