@@ -77,8 +77,9 @@ class SabrRouter(PlannedRouter):
                 route = path.contacts
                 booking, displaced = self._ledger.book(key, size, priority, route, path.slots, now)
                 return [Forward(route[0].target, route[0], start, arrival, route, booking, displaced)]
-        # Where there is a list, the destination has been looked at.
-        if entry is None or expires <= now or size <= 0 or not 0 <= priority < PRIORITIES:
+        # A destination that was asked for before has been looked at.
+        asked = entry is not None or entry_key in self._cache
+        if not asked or expires <= now or size <= 0 or not 0 <= priority < PRIORITIES:
             obstacle = self._admit(bundle, now)
             if obstacle is not None:
                 return obstacle
@@ -87,7 +88,7 @@ class SabrRouter(PlannedRouter):
         if critical:
             return self.routes_disjoint(bundle, self._copies, now) or self._explain(bundle, now)
         # Few bundles avoid anything, and each something else.
-        choice = self._search(bundle, now) if avoided else self._choose(bundle, entry_key, entry, times, now)
+        choice = self._search(bundle, now) if avoided else self._choose(bundle, entry_key, asked, times, now)
         if choice is None or choice[0][1] > expires:
             return self._explain(bundle, now)
         (start, arrival), slots, route = choice
@@ -135,22 +136,23 @@ class SabrRouter(PlannedRouter):
         return self._apply(change)
 
     def _choose(
-        self, bundle: RouteRequest, key: CacheKey, entry: Candidates | None, times: tuple[float, float], now: float
+        self, bundle: RouteRequest, key: CacheKey, asked: bool, times: tuple[float, float], now: float
     ) -> _Choice | None:
         """The best route, regardless of expiry.
 
         Args:
             bundle: what.
             key: where its list is remembered.
-            entry: that list, if there is one.
+            asked: whether it was asked for before.
             times: its start and arrival on the first route of the list; infinite when it does not fit or there is none.
             now: seconds.
         """
-        if entry is None and key not in self._cache:
+        if not asked:
             if len(self._cache) >= _MAX_ENTRIES:
                 del self._cache[next(iter(self._cache))]
             self._cache[key] = None
             return self._search(bundle, now)
+        entry = self._cache[key]
         if entry is None or bundle.size < entry.bundle.size:
             entry = self._build(bundle, bundle.size, key, now)
             times = _NO_TIMES
