@@ -5,6 +5,8 @@ from marsnet.dtn.routing.api import Booking
 from marsnet.dtn.routing.graph import Slot
 from marsnet.plan.types import Contact
 
+VERSION: int
+
 class Cell:
     contact: Contact
     bookings: dict[Booking, None]

@@ -7,7 +7,8 @@
 #include <math.h>
 #include <stddef.h>
 
-enum { PRIORITIES = 4, FAR = INT_MAX / 2 };
+/* VERSION goes up when the arguments of a function do; native.py compares it. */
+enum { VERSION = 2, PRIORITIES = 4, FAR = INT_MAX / 2 };
 
 /* What leaves at t, from `start` on and until the next line starts, arrives at base + slope * t. */
 typedef struct {
@@ -746,7 +747,8 @@ static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_kernel", NULL, -1, 
 PyMODINIT_FUNC PyInit__kernel(void)
 {
     PyObject *made = PyModule_Create(&module);
-    if (made && (PyModule_AddType(made, &cell_type) || PyModule_AddType(made, &net_type)))
+    if (made && (PyModule_AddType(made, &cell_type) || PyModule_AddType(made, &net_type) ||
+                 PyModule_AddIntConstant(made, "VERSION", VERSION)))
         Py_CLEAR(made);
     return made;
 }

@@ -6,15 +6,18 @@ import gc
 import heapq
 import sys
 from bisect import bisect_right
+from pathlib import Path
 from random import Random
+from types import ModuleType
 from typing import NamedTuple
 
 import pytest
 
-from marsnet.dtn.routing import Booking, Margin
+from marsnet.dtn.routing import Booking, Margin, native
 from marsnet.dtn.routing.graph import ContactGraph, Slot
 from marsnet.dtn.routing.native import Cell, Net, depart, give, project, take
 from marsnet.dtn.routing.search import Bundle, Origin, search
+from marsnet.errors import EnvironmentLacksError
 from marsnet.plan.types import Contact, ContactPlan, Range
 
 NODES = "abcdefg"
@@ -266,3 +269,15 @@ def test_slots_live_as_long_as_the_net_that_holds_them() -> None:
     del net
     assert sys.getrefcount(slot) == before
     assert isinstance(slot, Cell)
+
+
+def test_a_kernel_that_is_missing_or_old_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "marsnet.dtn.routing._kernel"
+    source = Path(native.__file__).read_text()
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(EnvironmentLacksError, match=r"missing.*build_ext"):
+        exec(compile(source, native.__file__, "exec"), {})  # noqa: S102
+    monkeypatch.setitem(sys.modules, name, kernel := ModuleType(name))
+    vars(kernel).update(dict.fromkeys(["Cell", "Net", "depart", "give", "project", "take"]), VERSION=1)
+    with pytest.raises(EnvironmentLacksError, match=r"of version 1.*build_ext"):
+        exec(compile(source, native.__file__, "exec"), {})  # noqa: S102
