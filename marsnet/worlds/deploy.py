@@ -38,6 +38,8 @@ _SPARE = 1.0
 """Host seconds that must be left for telling the nodes the clock."""
 _AHEAD, _MISSION_AHEAD = 0.005, 1.0
 """What leaves within so many host seconds, or mission seconds where that is more, a node hands to the line at once."""
+_SEGMENTS_AHEAD = 8
+"""Segments handed over at once on a slow radio, which otherwise wakes its node for each of them."""
 _BURST = 1 << 18
 """Octets handed over at once at most: the switches between a node and the line take them as fast as they can."""
 STATE = "/var/lib/marsnet"
@@ -223,6 +225,7 @@ def _write_configs(spec: RunSpec, lab: Lab, foreign: ForeignNodes, *, reports: b
                 "state": Path(STATE),
                 # A scenario kills processes, not the host; waiting for its disk would cost seconds of mission time.
                 "durability": "process",
+                "segments_ahead": _SEGMENTS_AHEAD,
                 "reports": config.reports.model_copy(update={"enabled": config.reports.enabled or reports}),
                 "metrics": Address(lab.mgmt(name), lab_spec.NODE_METRICS_PORT),
             }

@@ -74,6 +74,7 @@ class LtpConfig:
         pacing_ahead: what may leave within so many seconds is handed out at once, for a layer below that sends it in
             order of priority at the link's rate. It saves wake-ups; a surprise outage or a cancellation finds so much
             more on its way.
+        segments_ahead: what is handed out ahead may always take the time of so many full segments, also on slow links.
         trains: red data is handed out as `Train`, for a layer below that hands it over as such.
         starvation_bound: so many segments of more urgent blocks may leave while another waits, then one of the
             other's leaves; 0 for no bound.
@@ -104,6 +105,7 @@ class LtpConfig:
     datagram_overhead: int = 28
     pacing_burst: float = 0.05
     pacing_ahead: float = 0.0
+    segments_ahead: int = 0
     trains: bool = False
     starvation_bound: int = 64
     control_priority: int = 3

@@ -210,7 +210,10 @@ class Link:
             return
         mtu, overhead = model.mtu, config.datagram_overhead
         per_octet = 8.0 / rate
-        ahead = min(config.pacing_ahead, self.most_ahead * per_octet) if per_octet else config.pacing_ahead
+        ahead = config.pacing_ahead
+        if per_octet:
+            least = config.segments_ahead * (mtu + overhead) * per_octet
+            ahead = min(max(ahead, least), self.most_ahead * per_octet)
         # What was handed out ahead of time gives way to what is more urgent, in the queues of the transmitter.
         top = LEVELS - 1 if config.pacing_ahead else 0
         floor, limit = now - config.pacing_burst, now + ahead

@@ -61,6 +61,7 @@ def assemble(
             checkpoint_limit=_CHECKPOINT_LIMIT,
             pacing_burst=max(0.05, 0.05 * clock.rate),
             pacing_ahead=config.ahead * clock.rate,
+            segments_ahead=config.segments_ahead,
             datagram_overhead=config.overhead,
             aggregate_size=config.ltp.aggregate_size,
             aggregate_time=config.ltp.aggregate_time,

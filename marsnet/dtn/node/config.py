@@ -330,6 +330,7 @@ class NodeConfig(BundleSettings):
         hiccup: host seconds that a process of this network may be late; LTP's timers allow for it.
         ahead: host seconds of a link's rate that LTP hands out at once, for the queues of the transmitter to send in
             order of class.
+        segments_ahead: LTP segments that it hands out at once even where they take longer than that to leave.
         overhead: octets that lower layers add to an LTP segment.
         applications: how applications reach the node.
         flows: traffic that it generates.
@@ -356,6 +357,7 @@ class NodeConfig(BundleSettings):
     seed: int = 1
     hiccup: float = Field(default=0.25, ge=0)
     ahead: float = Field(default=0.005, ge=0)
+    segments_ahead: int = Field(default=0, ge=0)
     overhead: int = Field(default=42, ge=0)
     flows: tuple[FlowConfig, ...] = ()
     applications: ApplicationsConfig = ApplicationsConfig()

@@ -839,6 +839,22 @@ def test_no_more_leaves_ahead_of_time_than_the_transmitter_holds() -> None:
     assert 18 <= wakes <= 21
 
 
+def test_a_slow_radio_wakes_the_engine_for_several_segments() -> None:
+    engine = LtpEngine(1, LtpConfig(pacing_burst=0.0, pacing_ahead=0.01, segments_ahead=8, datagram_overhead=0))
+    engine.add_peer(2, ConstantPeer(mtu=1000, rate=8000.0, owlt=OWLT))
+    engine.send(2, bytes(100_000), 0.0)
+    now, sent, wakes = 0.0, 0, 0
+    while sent < 100_000:
+        engine.advance(now)
+        sent += sum(len(octets) for _, octets, _ in engine.take_datagrams())
+        wakes += 1
+        assert sent <= 1000 * now + 9000
+        deadline = engine.next_deadline(now)
+        assert deadline is not None
+        now = deadline
+    assert wakes <= 26
+
+
 def test_what_is_urgent_leaves_ahead_of_what_waits_in_the_line() -> None:
     engine = ahead_of(1.0)
     engine.send(2, bytes(950), 0.0)
