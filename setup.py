@@ -1,4 +1,4 @@
-"""Builds what is written in C: the core of the delay line and the kernel of routing. The rest is in pyproject.toml."""
+"""Builds what is in C: delay line, kernel of routing, what keeps a warp guest in step. The rest is in pyproject.toml."""
 
 from setuptools import Extension, setup
 
@@ -19,6 +19,13 @@ setup(
             sources=["marsnet/dtn/routing/kernel.c"],
             # Arrivals are the same to the bit on every machine: no multiply-add in one rounding.
             extra_compile_args=[*STRICT, "-ffp-contract=off"],
+        ),
+        # Not for Python to import: QEMU loads it.
+        Extension(
+            "marsnet.worlds.warp._turns",
+            sources=["marsnet/worlds/warp/turns.c"],
+            extra_compile_args=[*STRICT, "-pthread"],
+            extra_link_args=["-pthread"],
         ),
     ]
 )

@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,10 @@ class Guest:
         """Prepare.
 
         Raises:
-            EnvironmentLacksError: QEMU is not installed, or the machine has too little memory for the guest.
+            EnvironmentLacksError: QEMU is not installed, or marsnet's C part not built, or the machine has too little
+                memory for the guest.
         """
-        program = _program()
+        program, turns = _program(), turns_library()
         available = available_memory()
         if available < order.memory:
             raise EnvironmentLacksError(
@@ -97,7 +99,7 @@ class Guest:
                 fix="end other programs, run fewer seeds at once, or give the topology's containers less memory",
             )
         self._order = order
-        self._program = program
+        self._program, self._turns = program, turns
         self.console = order.folder / "console.log"
         self._channel = order.folder / "channel"
         self._process: subprocess.Popen[bytes] | None = None
@@ -116,6 +118,7 @@ class Guest:
             self._process = subprocess.Popen(
                 _command(self._program, self._order, its.fileno()),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, pass_fds=[its.fileno()],
+                env={**os.environ, "LD_PRELOAD": self._turns},
             )  # fmt: skip
         self._control = Control(own)
         try:
@@ -130,7 +133,8 @@ class Guest:
         try:
             self._control.greet()
             if self._order.kept is not None:
-                self._control.resume(str(self._order.kept.state))
+                self._control.take_over(str(self._order.kept.state))
+            self._control.begin()
         except RunInvalidError as error:
             raise RunInvalidError(f"{error}: {self._last_words()}") from None
 
@@ -238,6 +242,17 @@ def _program() -> str:
     return program
 
 
+def turns_library() -> str:
+    """The library by which QEMU's main loop and the guest's processor take turns (turns.c)."""
+    spec = find_spec("marsnet.worlds.warp._turns")
+    if spec is None or spec.origin is None:
+        raise EnvironmentLacksError(
+            "what keeps the guest's clock independent of the host has not been built",
+            fix="python setup.py build_ext --inplace, or pip install -e .",
+        )
+    return spec.origin
+
+
 def _command(program: str, order: Order, control: int) -> list[str]:
     kept = order.kept
     ram = kept.ram if kept is not None and order.ram is None else order.ram
@@ -249,7 +264,10 @@ def _command(program: str, order: Order, control: int) -> list[str]:
     command = [
         # The guest ends with its driver, however that ends (prctl(2), PR_SET_PDEATHSIG).
         "setpriv", "--pdeathsig", "KILL", program,
-        "-M", "pc,nvdimm=on,memory-backend=ram", "-object", memory,
+        # The names of its threads are how turns.c knows the guest's processor.
+        "-name", "marsnet,debug-threads=on",
+        # No drives: what they answer is the host's to time, and firmware would ask them.
+        "-nodefaults", "-M", "pc,nvdimm=on,memory-backend=ram", "-object", memory,
         "-m", f"{order.memory >> 20}M,slots=1,maxmem={(order.memory + MISSION_BYTES) >> 20}M",
         "-accel", "tcg", "-icount", "shift=0,sleep=off", "-seed", str(order.seed % 2**63),
         "-rtc", "base=2026-01-01T00:00:00,clock=vm", "-cpu", _CPU, "-smp", "1",
@@ -268,7 +286,8 @@ def _command(program: str, order: Order, control: int) -> list[str]:
         "-device", "virtconsole,chardev=shell,name=marsnet.shell",
     ]  # fmt: skip
     command += ["-kernel", str(order.kernel), "-initrd", str(order.initramfs), "-append", _KERNEL_ARGUMENTS]
-    return command if kept is None else [*command, "-incoming", "defer", "-S"]
+    # It stands still until it is told to begin: while its guest computes, its main loop hears nothing (turns.c).
+    return [*command, "-S"] if kept is None else [*command, "-S", "-incoming", "defer"]
 
 
 def _escaped(path: Path) -> str:

@@ -28,6 +28,7 @@ class Control:
         end.settimeout(_PATIENCE)
         self._socket = end
         self._pending = b""
+        self._unanswered = 0
         self._events: list[dict[str, Any]] = []
 
     def greet(self) -> None:
@@ -46,11 +47,16 @@ class Control:
         self.ask("migrate", uri=f"exec:cat >{shlex.quote(path)}")
         self._migrated()
 
-    def resume(self, path: str) -> None:
-        """Take over a state, and let the machine go on."""
+    def take_over(self, path: str) -> None:
+        """Take over a state that `save` has written."""
         self.ask("migrate-incoming", uri=f"exec:cat {shlex.quote(path)}")
         self._migrated()
-        self.ask("cont")
+
+    def begin(self) -> None:
+        """Let the machine run, from its start or from the state that it has taken over."""
+        self._send("cont", {})
+        # QEMU answers when the guest first idles (turns.c).
+        self._unanswered += 1
 
     def await_stop(self) -> None:
         """Wait until the machine stands still."""
@@ -58,8 +64,7 @@ class Control:
 
     def ask(self, command: str, **arguments: object) -> Any:
         """What QEMU answers to a command."""
-        with suppress(BrokenPipeError):  # QEMU has ended: the missing answer tells
-            self._socket.sendall(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
+        self._send(command, arguments)
         while True:
             message = self._message()
             if "error" in message:
@@ -71,6 +76,10 @@ class Control:
     def close(self) -> None:
         """Let the channel go."""
         self._socket.close()
+
+    def _send(self, command: str, arguments: dict[str, object]) -> None:
+        with suppress(BrokenPipeError):  # QEMU has ended: the missing answer tells
+            self._socket.sendall(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
 
     def _migrated(self) -> None:
         status = ""
@@ -86,6 +95,13 @@ class Control:
                 return message
 
     def _message(self) -> dict[str, Any]:
+        message = self._next()
+        while "return" in message and self._unanswered:
+            self._unanswered -= 1
+            message = self._next()
+        return message
+
+    def _next(self) -> dict[str, Any]:
         try:
             while b"\n" not in self._pending:
                 received = self._socket.recv(65536)

@@ -34,7 +34,14 @@ node() { _name=$1; shift; nsenter -t "$(cat "/run/marsnet-shell/$_name")" -n "$@
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
 PS1='warp \\w# '
 """
-_SPIN = "while :; do :; done"
+# Between its turns it sleeps for an instant: only then QEMU passes on what was typed.
+_SPIN = """
+import time
+while True:
+    for _ in range(50_000):
+        pass
+    time.sleep(1e-6)
+"""
 _ALIVE = 60.0
 """Guest seconds between signs of life, which tell the driver outside that the guest does not hang."""
 _END_OF_FILE = b"\x04"
@@ -55,7 +62,7 @@ def looking_in(moment: bytes, folder: Path, say: Callable[..., None]) -> Pause:
         for node, pid in networks.items():
             (_RUN / node).write_text(str(pid))
         _COMMANDS.write_text(_RC)
-        spinner = subprocess.Popen(["sh", "-c", _SPIN])
+        spinner = subprocess.Popen([sys.executable, "-S", "-c", _SPIN])
         os.sched_setscheduler(spinner.pid, os.SCHED_IDLE, os.sched_param(0))
         threading.Thread(target=_show_life, args=(say,), daemon=True).start()
         _serve(folder, lambda: say(shell=now))

@@ -24,7 +24,7 @@ def test_a_run_is_the_same_up_to_the_moment(tmp_path: Path) -> None:
     first = marsnet("run", str(SCENARIO), "--world", "warp", "--output", str(tmp_path), "--json")
     assert first.returncode == 0, first.stderr
     run = tmp_path / "latest"
-    commands = "cat nodes/*/state/ledger.jsonl\nnode habitat ip -brief address show eth0 >&2\ncat /proc/uptime >&2\n"
+    commands = "cat nodes/*/state/ledger.jsonl\nnode mars ip -brief address show eth0 >&2\ncat /proc/uptime >&2\n"
     again = marsnet("warp", "debug", str(run), "--at", f"{MOMENT:g} s", commands=commands)
     assert again.returncode == 0, again.stderr
     seen = [line for line in again.stdout.splitlines() if line.startswith("{")]
