@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+# Whoever waits for a switch's words would otherwise wake up every five seconds, once for each switch, to wait on.
+_PATIENCE = 600.0
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -46,6 +48,7 @@ def main() -> None:
     options(
         args=["--ofp-listen-host=127.0.0.1", f"--ofp-tcp-listen-port={told.openflow_port}"], project=arguments.stack
     )
+    options.set_override("socket_timeout", _PATIENCE)
     stack.app_manager.AppManager.run_apps([f"{arguments.stack}.controller.ofp_handler", arguments.application])
 
 

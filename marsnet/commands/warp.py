@@ -30,6 +30,7 @@ _KINDS = {
     "sched/sched_wakeup": "program woken",
     "timer/hrtimer_expire_entry": "high-resolution timer",
     "timer/timer_expire_entry": "kernel timer",
+    "workqueue/workqueue_execute_start": "kernel work",
 }
 
 

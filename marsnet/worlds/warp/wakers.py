@@ -16,6 +16,7 @@ _TICK = 0.01
 _COUNTED = {
     "timer/hrtimer_expire_entry": "keys=function.sym:sort=hitcount.descending:size=8192",
     "timer/timer_expire_entry": "keys=function.sym:sort=hitcount.descending:size=8192",
+    "workqueue/workqueue_execute_start": "keys=function.sym:sort=hitcount.descending:size=8192",
     "sched/sched_wakeup": "keys=comm,pid:sort=hitcount.descending:size=8192",
     "sched/sched_stat_runtime": "keys=comm,pid:vals=runtime:sort=runtime.descending:size=8192",
 }
