@@ -1,4 +1,4 @@
-"""Builds what is in C: delay line, kernel of routing, what keeps a warp guest in step. The rest is in pyproject.toml."""
+"""Builds what is in C: delay line, routing, what keeps a warp guest in step. The rest is in pyproject.toml."""
 
 from setuptools import Extension, setup
 

@@ -152,8 +152,8 @@ def program_layer(say: Say) -> Path:
         for name, content in images.package_sources(root).items()
         if name.startswith("marsnet/") and not name.endswith((".c", ".h"))
     }
-    for core in (root / "marsnet" / "links").glob("_core*.so"):
-        entries[f"marsnet/links/{core.name}"] = core
+    for compiled in (root / "marsnet").rglob("_*.so"):
+        entries[str(compiled.relative_to(root))] = compiled
     for path in sorted((root / "controllers").rglob("*.py")) + sorted((root / "services" / "prometheus").iterdir()):
         entries[str(path.relative_to(root))] = path
     contents = {name: c if isinstance(c, bytes) else c.read_bytes() for name, c in entries.items()}
