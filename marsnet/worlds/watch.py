@@ -17,6 +17,23 @@ _IN_MODIFY, _IN_CREATE = 0x2, 0x100
 _NAME = "ledger.jsonl"
 
 
+def changes(paths: Iterable[Path]) -> int:
+    """A descriptor that is readable when one of these files, or a file in one of these folders, is written to or made.
+
+    Raises:
+        EnvironmentLacksError: the kernel gives no inotify instance.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor: int = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+    if descriptor < 0:
+        raise EnvironmentLacksError(
+            f"cannot watch files: {os.strerror(ctypes.get_errno())}", fix="sysctl fs.inotify.max_user_instances=512"
+        )
+    for path in paths:
+        libc.inotify_add_watch(descriptor, os.fsencode(path), _IN_MODIFY | _IN_CREATE)
+    return descriptor
+
+
 class LedgerWatch:
     """Follows the ledgers in the folders of nodes. Used as a context."""
 
@@ -28,15 +45,7 @@ class LedgerWatch:
         """
         self._files = {folder / _NAME: 0 for folder in folders}
         self._rest = dict.fromkeys(self._files, b"")
-        libc = ctypes.CDLL(None, use_errno=True)
-        self._descriptor = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-        if self._descriptor < 0:
-            raise EnvironmentLacksError(
-                f"cannot watch files: {os.strerror(ctypes.get_errno())}",
-                fix="sysctl fs.inotify.max_user_instances=512",
-            )
-        for file in self._files:
-            libc.inotify_add_watch(self._descriptor, os.fsencode(file.parent), _IN_MODIFY | _IN_CREATE)
+        self._descriptor = changes(file.parent for file in self._files)
 
     def __enter__(self) -> Self:
         return self

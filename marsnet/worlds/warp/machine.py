@@ -7,7 +7,6 @@ given. So what happens inside is the same each time (docs/warp.md).
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import select
@@ -15,7 +14,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from typing import Any
 from marsnet.errors import EnvironmentLacksError, RunInvalidError
 from marsnet.worlds.warp.agent import CHANNEL
 from marsnet.worlds.warp.qmp import Control
+from marsnet.worlds.watch import changes
 
 PATIENCE = 1800.0
 """Host seconds without a word from the guest after which it counts as hung."""
@@ -103,16 +102,14 @@ class Guest:
         self.console = order.folder / "console.log"
         self._channel = order.folder / "channel"
         self._process: subprocess.Popen[bytes] | None = None
-        self._reader = -1
+        self._reader = self._news = -1
         self._pending = b""
         self._control: Control | None = None
 
     def __enter__(self) -> Guest:
-        os.mkfifo(self._channel)
-        # Opened for both, so that neither side waits for the other and its end is seen by the process, not by the pipe.
-        self._reader = os.open(self._channel, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        with suppress(OSError):
-            _widen(self._reader)
+        # A plain file is never full, as a pipe is: the guest does not notice how fast it is read.
+        self._channel.touch()
+        self._reader, self._news = os.open(self._channel, os.O_RDONLY | os.O_CLOEXEC), changes([self._channel])
         own, its = socket.socketpair()
         with its, (self._order.folder / "qemu.log").open("wb") as log:
             self._process = subprocess.Popen(
@@ -155,6 +152,7 @@ class Guest:
         if self._control is not None:
             self._control.close()
         os.close(self._reader)
+        os.close(self._news)
         self._channel.unlink(missing_ok=True)
 
     def processor_seconds(self) -> float:
@@ -205,16 +203,16 @@ class Guest:
                 file.write(taken)
 
     def _read(self, ended: int) -> bytes:
-        deadline = time.monotonic() + PATIENCE
-        ready, _, _ = select.select([self._reader, ended], [], [], max(0.0, deadline - time.monotonic()))
-        if self._reader in ready:
-            with suppress(BlockingIOError):
-                return os.read(self._reader, 1 << 20)
-        if ended in ready:
-            raise RunInvalidError(f"the guest ended before its run: {self._last_words()}")
-        if not ready:
-            raise RunInvalidError(f"the guest has said nothing for {PATIENCE:g} s: {self._last_words()}")
-        return b""
+        ready: list[int] = []
+        while not (read := os.read(self._reader, 1 << 20)):
+            if ended in ready:
+                raise RunInvalidError(f"the guest ended before its run: {self._last_words()}")
+            ready, _, _ = select.select([self._news, ended], [], [], PATIENCE)
+            if not ready:
+                raise RunInvalidError(f"the guest has said nothing for {PATIENCE:g} s: {self._last_words()}")
+            if self._news in ready:
+                os.read(self._news, 65536)
+        return read
 
     def _last_words(self) -> str:
         words: list[str] = []
@@ -301,7 +299,3 @@ def available_memory() -> int:
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     return 0
-
-
-def _widen(pipe: int) -> None:
-    fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 1 << 20)
