@@ -189,7 +189,7 @@ def _links(text: _Text, times: Sequence[float], spec: RunSpec, outcome: Outcome)
         starts = [contact.start for contact in own]
         at = [bisect_right(starts, time) - 1 for time in times]
         rates[pair] = [own[i].rate if i >= 0 and time < own[i].end else 0.0 for i, time in zip(at, times, strict=True)]
-    text.family("marsnet_contact_open", "gauge", "1 while a contact was really open.")
+    text.family("marsnet_contact_open", "gauge", "1 while what leaves can really arrive.")
     for (source, target), values in rates.items():
         text.series(
             "marsnet_contact_open", (("node", source), ("neighbour", target)), [float(value > 0) for value in values]

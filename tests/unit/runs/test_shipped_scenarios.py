@@ -12,6 +12,7 @@ import pytest
 from marsnet.dtn.bpv7 import ServiceClass
 from marsnet.dtn.node.agent import BundleAgent
 from marsnet.dtn.node.forwarding import Forwarder
+from marsnet.dtn.node.handling import Handler
 from marsnet.dtn.node.queues import ClassQueue
 from marsnet.runs.campaign import parse_axes, plan_for, points
 from marsnet.runs.judge import Judgement, judge
@@ -39,7 +40,7 @@ def trusting(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
 
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     """What a convergence layer gives up is not routed again."""
-    monkeypatch.setattr(BundleAgent, "_goes_on", lambda *arguments: None)
+    monkeypatch.setattr(Handler, "_goes_on", lambda *arguments: None)
     return {}
 
 

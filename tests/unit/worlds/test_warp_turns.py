@@ -26,10 +26,11 @@ def processor():
         began.set()
         libc.pthread_cond_wait(condition, mutex)
         clock.append(time.monotonic())
+        moved.set()
         for _ in range(100_000):
             steps += 1
 
-began, clock = threading.Event(), []
+began, moved, clock = threading.Event(), threading.Event(), []
 threading.Thread(target=processor, daemon=True).start()
 began.wait()
 libc.pthread_mutex_lock(mutex)
@@ -40,6 +41,7 @@ for _ in range(3):
     libc.pthread_mutex_unlock(mutex)
     assert libc.poll(entry, 1, -1) == 1
     print(steps)
+moved.wait()
 print(clock[0] == 0, time.monotonic() == 0)
 """
 
