@@ -247,9 +247,7 @@ def test_wrong_arguments_are_errors_and_not_crashes() -> None:
 def test_slots_and_their_bookings_are_collected_as_garbage() -> None:
     def slots() -> int:
         gc.collect()
-        return sum(
-            isinstance(thing, Slot) and thing.contact.link == "kept by a booking" for thing in gc.get_objects()
-        )
+        return sum(isinstance(thing, Slot) and thing.contact.link == "kept by a booking" for thing in gc.get_objects())
 
     slot = Slot(Contact("kept by a booking", "a", "b", 0.0, 10.0, 8000.0), 0, 1, LIGHT)
     booking = Booking(1, 1, 2, (slot.contact,), (slot,))
