@@ -94,9 +94,15 @@ class _Pickler(_PythonPickler):  # type: ignore[misc]
 
 
 def pickled(value: object) -> bytes:
-    """A pickle that is the same whenever its content is, in whatever process."""
+    """A pickle that is the same whenever its content is, in whatever process and whichever way it came there.
+
+    What is in a value twice is written twice: whether equal parts are one object depends on the way. No part may hold
+    itself.
+    """
     target = io.BytesIO()
-    _Pickler(target, protocol=5).dump(value)
+    pickler = _Pickler(target, protocol=5)
+    pickler.fast = True
+    pickler.dump(value)
     return target.getvalue()
 
 

@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,15 @@ import pytest
 from marsnet.commands.warp import top
 from marsnet.errors import EnvironmentLacksError, InputError, RunInvalidError
 from marsnet.model.scenario import Scenario, load_scenario
+from marsnet.runs.prepare import prepare
 from marsnet.worlds.warp import machine, recipe, snapshots, world
 from marsnet.worlds.warp.archives import concatenate, pickled, to_initramfs, unpack, write_image, write_tar
 from marsnet.worlds.warp.machine import MISSION_BYTES, Guest, Order
 from marsnet.worlds.warp.snapshots import write_mission
 from marsnet.worlds.warp.wakers import idle_seconds, python_programs, read_histogram
 from marsnet.worlds.warp.world import with_files
+
+HOUR = Path(__file__).parents[2] / "integration" / "warp" / "hour.yaml"
 
 
 def test_an_archive_is_the_same_whenever_its_content_is(tmp_path: Path) -> None:
@@ -224,6 +228,18 @@ def test_a_pickle_does_not_depend_on_the_process() -> None:
     assert len(hashes) == 1
     value = {"a": {1, 2}, "b": (frozenset("xyz"), [1.5, "s"])}
     assert pickle.loads(pickled(value)) == value  # noqa: S301 - made above
+    one, other = "".join(["la", "nder"]), "".join(["la", "nder"])
+    assert one is not other
+    assert pickled((one, {"a": (one, 2.5)})) == pickled((one, {"a": (other, 2.5)}))
+
+
+def test_a_pickle_does_not_depend_on_the_way_that_a_run_has_come(tmp_path: Path) -> None:
+    spec = prepare(HOUR, tmp_path, emulated=True, rate=1.0)
+    parts = {name: pickle.dumps(getattr(spec, name)) for name in ("scenario", "topology", "plan")}
+    elsewhere = replace(spec, **{name: pickle.loads(part) for name, part in parts.items()})  # noqa: S301 - made above
+    assert elsewhere == spec
+    assert pickled(elsewhere) == pickled(spec)
+    assert pickle.loads(pickled(spec)) == spec  # noqa: S301 - made above
 
 
 def test_what_a_killed_maker_has_left_is_cleared_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
