@@ -6,7 +6,7 @@ ROOT_USER := $(filter 0,$(shell id -u))
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-unit setup-test demo test test-agreement test-warp test-vm quick unit integration lint format bench clean distclean
+.PHONY: help setup setup-unit setup-warp setup-test demo test test-agreement test-warp test-vm quick unit integration lint format bench clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -16,6 +16,9 @@ setup: ## install what is missing, start Docker if none runs, build the images
 
 setup-unit:
 	@$(call set-up,unit)
+
+setup-warp: ## what the warp world needs; no root where it is all installed
+	@$(call set-up,warp)
 
 setup-test:
 	@$(call set-up,test)
@@ -34,10 +37,10 @@ test: setup-test ## set up, lint, unit tests, then (as root) tests on real netwo
 test-agreement: setup-test ## first light alike in both worlds; as root, up to 15 minutes on quiet cores
 	@$(BIN)/python -m pytest -q -m agreement
 
-test-warp: setup-unit ## the warp world in a real QEMU guest; a quarter of an hour, no root needed
+test-warp: setup-warp ## the warp world in a real QEMU guest; a quarter of an hour, no root needed
 	@$(BIN)/python -m pytest -q -m warp
 
-test-vm: setup-unit ## boot the root of the warp world in QEMU, and check the product inside; no root needed
+test-vm: setup-warp ## boot the root of the warp world in QEMU, and check the product inside; no root needed
 	@$(BIN)/marsnet run tests/integration/warp/self_check.yaml --world warp
 
 quick: setup-unit ## unit tests that take less than two seconds each

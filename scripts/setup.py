@@ -21,9 +21,10 @@ def main() -> None:
     parser.add_argument(
         "--for",
         dest="purpose",
-        choices=["unit", "lab", "test"],
+        choices=["unit", "warp", "lab", "test"],
         default="lab",
-        help="unit: the Python part; lab: all that an emulated run needs; test: that and what the tests need",
+        help="unit: the Python part; warp: that and what the warp world needs; lab: all that an emulated run needs; "
+        "test: that and what the tests need",
     )
     purpose = parser.parse_args().purpose
     log = ROOT / ".cache" / "setup.log"
@@ -32,6 +33,8 @@ def main() -> None:
         say.step("not root: only the Python part is set up, tests that build networks will be skipped")
         purpose = "unit"
     wanted = packages.for_units(sys.executable)
+    if purpose == "warp":
+        wanted += packages.for_warp()
     if purpose in {"lab", "test"}:
         wanted += packages.for_labs()
     if purpose == "test":
@@ -40,7 +43,7 @@ def main() -> None:
     venv.ensure(ROOT, sys.executable, log)
     if tests:
         oracles.ensure(ROOT, sys.executable, log)
-    if purpose == "unit":
+    if purpose in {"unit", "warp"}:
         return
     daemon.ensure(ROOT)
     python = str(ROOT / ".venv" / "bin" / "python")

@@ -45,4 +45,5 @@ def _show(machine: Machine, console: Console) -> None:
         need = "needed" if finding.required else "optional"
         console.print(Text(f"{finding.name} ({need}): {finding.fix}"), soft_wrap=True)
     verdict = "cannot run here yet" if machine.lacks else "can run here"
-    console.print(f"\nThe virtual world can run here. The emulated world {verdict}.")
+    warp = "can run here" if machine.warps else "cannot run here yet"
+    console.print(f"\nThe virtual world can run here. The emulated world {verdict}. The warp world {warp}.")

@@ -168,7 +168,7 @@ def _show(console: Console, finished: Run) -> None:
 
 
 class Bar:
-    """A progress bar over planning and mission time; a line for each tenth where there is no terminal.
+    """A progress bar over planning and mission time; a line for each step and tenth where there is no terminal.
 
     Args:
         console: where it is shown.
@@ -191,6 +191,7 @@ class Bar:
         )
         self._task = self._bar.add_task(title, total=1.0, state="planning")
         self._told = -1
+        self._step = ""
 
     def __enter__(self) -> Bar:
         self._bar.start()
@@ -210,6 +211,7 @@ class Bar:
             return
         self._bar.update(self._task, completed=_PLANNING + (1 - _PLANNING) * share, state=state)
         tenth = int(10 * share)
-        if self._lines and tenth > self._told:
-            self._told = tenth
+        step = state if state.startswith("setting up") else ""
+        if self._lines and (tenth > self._told or step not in ("", self._step)):
+            self._told, self._step = max(tenth, self._told), step
             self._console.print(f"{self._title}: {state}")

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from marsnet.errors import EnvironmentLacksError
-from marsnet.worlds import machine_kernel, machine_programs, machine_resources
+from marsnet.worlds import machine_kernel, machine_programs, machine_resources, machine_warp
 from marsnet.worlds.machine_finding import Finding
 
 
@@ -24,6 +24,11 @@ class Machine:
     def lacks(self) -> tuple[Finding, ...]:
         """What keeps the emulated world from running here."""
         return tuple(finding for finding in self.findings if finding.required and finding.state == "missing")
+
+    @property
+    def warps(self) -> bool:
+        """Whether the warp world can run here."""
+        return any(finding.name == machine_warp.NAME and finding.state == "ok" for finding in self.findings)
 
     def require_emulation(self) -> None:
         """Returns when the emulated world can run here.
@@ -39,7 +44,7 @@ class Machine:
     def to_json(self) -> dict[str, object]:
         """The worlds that can run, and the findings, as JSON values."""
         return {
-            "worlds": {"virtual": True, "emulated": not self.lacks},
+            "worlds": {"virtual": True, "emulated": not self.lacks, "warp": self.warps},
             "findings": [asdict(finding) for finding in self.findings],
         }
 
@@ -56,5 +61,6 @@ def detect(spill: Path = Path("runs")) -> Machine:
             *machine_resources.findings(spill),
             *machine_kernel.findings(kernel),
             *machine_programs.findings(kernel),
+            machine_warp.finding(),
         )
     )

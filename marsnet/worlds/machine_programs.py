@@ -54,7 +54,6 @@ def findings(kernel: Kernel) -> Iterator[Finding]:
     yield _program("mmdebstrap", ["mmdebstrap"], package="mmdebstrap", without="images need a registry")
     yield _program("tshark", ["tshark"], package="tshark", without="its tests are skipped")
     yield _program("chromium", ["chromium", "chromium-browser"], package="chromium", without="no pictures of reports")
-    yield _program("qemu", ["qemu-system-x86_64"], package="qemu-system-x86", without="the warp world cannot run")
 
 
 def _has_mininet() -> bool:

@@ -71,6 +71,17 @@ def for_labs() -> list[Package]:
     ]
 
 
+def for_warp() -> list[Package]:
+    """What the warp world needs beside `for_units`; the last one only where it runs without root."""
+    return [
+        Package("qemu-system-x86", "the guest's machine", _command("qemu-system-x86_64")),
+        Package("mmdebstrap", "the guest's root", _command("mmdebstrap")),
+        Package("libarchive-tools", "the guest's root as an initramfs", _command("bsdtar")),
+        Package("kmod", "the guest's modules", _command("depmod")),
+        Package("uidmap", "the guest's root, made without root", _command("newuidmap")),
+    ]
+
+
 def for_tests() -> list[Package]:
     """What the tests need beside `for_labs`."""
     return [

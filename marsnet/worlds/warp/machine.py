@@ -23,6 +23,7 @@ from typing import Any
 
 from marsnet.errors import EnvironmentLacksError, RunInvalidError
 from marsnet.worlds.warp.agent import CHANNEL
+from marsnet.worlds.warp.needs import require_memory
 from marsnet.worlds.warp.qmp import Control
 from marsnet.worlds.watch import changes
 
@@ -91,12 +92,7 @@ class Guest:
                 memory for the guest.
         """
         program, turns = _program(), turns_library()
-        available = available_memory()
-        if available < order.memory:
-            raise EnvironmentLacksError(
-                f"the guest needs {order.memory >> 20} MiB of memory, and {available >> 20} MiB are free",
-                fix="end other programs, run fewer seeds at once, or give the topology's containers less memory",
-            )
+        require_memory(order.memory)
         self._order = order
         self._program, self._turns = program, turns
         self.console = order.folder / "console.log"
@@ -291,11 +287,3 @@ def _command(program: str, order: Order, control: int) -> list[str]:
 def _escaped(path: Path) -> str:
     """A path as a value of QEMU's options, in which commas separate."""
     return str(path).replace(",", ",,")
-
-
-def available_memory() -> int:
-    """Bytes of memory that this machine has for new programs (proc_meminfo(5))."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return 0

@@ -6,6 +6,8 @@ wheels that the host's own pip makes. `parts` gives what a guest boots from.
 
 from __future__ import annotations
 
+import fcntl
+import functools
 import importlib.metadata
 import os
 import shutil
@@ -21,7 +23,7 @@ from packaging.utils import canonicalize_name
 
 from marsnet.errors import EnvironmentLacksError
 from marsnet.worlds import images
-from marsnet.worlds.warp import agent
+from marsnet.worlds.warp import agent, needs
 from marsnet.worlds.warp.archives import Content, to_initramfs, write_image, write_tar
 
 NODE_IMAGE = "marsnet/node:warp"
@@ -70,11 +72,36 @@ class Parts:
     key: str
 
 
+def place() -> Path:
+    """The folder in which the parts are kept, whether or not it is there."""
+    return images.checkout() / ".cache" / "warp"
+
+
 def cache() -> Path:
-    """The folder in which the parts are kept."""
-    folder = images.checkout() / ".cache" / "warp"
+    """The folder in which the parts are kept; it is there afterwards."""
+    folder = place()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def host() -> images.Distribution:
+    """This machine's distribution, whose packages the guest is made of.
+
+    Raises:
+        EnvironmentLacksError: it is not Debian, or its Python is another than this one.
+    """
+    found = images.host_distribution()
+    if found.name != "debian":
+        raise EnvironmentLacksError(
+            f"the guest is made of Debian's kernel and packages, and this is {found.name} {found.codename}",
+            fix="vagrant up",
+        )
+    if found.python != f"{sys.version_info.major}.{sys.version_info.minor}":
+        raise EnvironmentLacksError(
+            f"packages made by {sys.executable} do not fit the guest's Python {found.python}",
+            fix="make distclean setup PYTHON=/usr/bin/python3",
+        )
+    return found
 
 
 def parts(say: Say, beside: Sequence[str] = ()) -> Parts:
@@ -87,25 +114,24 @@ def parts(say: Say, beside: Sequence[str] = ()) -> Parts:
     Raises:
         EnvironmentLacksError: a program is missing, or packages cannot be fetched.
     """
-    host = images.host_distribution()
-    if host.name != "debian":
-        raise EnvironmentLacksError(
-            f"the guest is made of Debian's kernel and packages, and this is {host.name} {host.codename}",
-            fix="vagrant up",
-        )
-    if host.python != f"{sys.version_info.major}.{sys.version_info.minor}":
-        raise EnvironmentLacksError(
-            f"packages made by {sys.executable} do not fit the guest's Python {host.python}",
-            fix="make distclean setup PYTHON=/usr/bin/python3",
-        )
+    with (cache() / "parts-lock").open("w") as lock:
+        # Runs that start together make them once; what one that was killed has left is in nobody's way.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for unfinished in cache().glob("*.unfinished"):
+            unfinished.unlink()
+        return _parts(say, beside)
+
+
+def _parts(say: Say, beside: Sequence[str]) -> Parts:
+    debian = host()
     kernel = _kernel(say)
     modules = next((kernel / "lib" / "modules").iterdir())
     services = images.checkout() / "services"
     wanted = images.package_names(services / "warp" / "packages.txt")
-    guest_root = _root("root", [*wanted, *sorted(set(beside) - set(wanted))], host.codename, _WITHOUT, say)
-    node_root = _root("base", images.package_names(services / "base" / "packages.txt"), host.codename, (), say)
-    guest_python = _python("warp", host.python, say)
-    node_python = _python("node", host.python, say)
+    guest_root = _root("root", [*wanted, *sorted(set(beside) - set(wanted))], debian.codename, _WITHOUT, say)
+    node_root = _root("base", images.package_names(services / "base" / "packages.txt"), debian.codename, (), say)
+    guest_python = _python("warp", debian.python, say)
+    node_python = _python("node", debian.python, say)
     base = (node_root, _layer(node_python))
     services = images.checkout() / "services" / "warp"
     own: dict[str, Content] = {"init": services / "init", "opt/warp/agent.py": Path(agent.__file__)}
@@ -114,7 +140,7 @@ def parts(say: Say, beside: Sequence[str] = ()) -> Parts:
     key = images.content_key(made | ours)
     root = cache() / f"initramfs-{key}.cpio"
     if not root.exists():
-        say("packing the guest's root")
+        _begin(say, "packing the guest's root")
         with tempfile.TemporaryDirectory(dir=cache()) as scratch:
             extra = Path(scratch) / "extra.tar"
             image = Path(scratch) / "image.tar"
@@ -184,9 +210,6 @@ def node_image(target: Path, parts_: Parts, program: Path) -> None:
 
 def _kernel(say: Say) -> Path:
     """The folder that the distribution's kernel package is unpacked in, with its modules' index."""
-    for needed, provider in (("apt-get", "apt"), ("dpkg-deb", "dpkg"), ("depmod", "kmod")):
-        if _which(needed) is None:
-            raise EnvironmentLacksError(f"{needed} is not installed", fix=f"apt-get install {provider}")
     listed = _output(["apt-cache", "depends", "--important", _KERNEL])
     names = [line.split()[-1] for line in listed.splitlines() if "Depends:" in line]
     if not names:
@@ -194,13 +217,13 @@ def _kernel(say: Say) -> Path:
     version = _output(["apt-cache", "show", "--no-all-versions", names[0]])
     folder = cache() / f"kernel-{images.content_key({names[0]: version.encode()})}"
     if not folder.is_dir():
-        say(f"fetching {names[0]}")
+        _begin(say, f"fetching {names[0]}")
         with tempfile.TemporaryDirectory(dir=cache()) as scratch:
             _output(["apt-get", "-q", "download", names[0]], cwd=Path(scratch))
             package = next(Path(scratch).glob("*.deb"))
             _output(["dpkg-deb", "-x", str(package), f"{scratch}/unpacked"])
             release = next((Path(scratch) / "unpacked" / "lib" / "modules").iterdir()).name
-            _output([_which("depmod") or "depmod", "-b", f"{scratch}/unpacked", release])
+            _output([needs.which("depmod") or "depmod", "-b", f"{scratch}/unpacked", release])
             (Path(scratch) / "unpacked").rename(folder)
     return folder
 
@@ -211,20 +234,19 @@ def _root(name: str, packages: list[str], codename: str, options: tuple[str, ...
     target = cache() / f"{name}-{images.content_key({'recipe': recipe.encode()})}.tar"
     if target.exists():
         return target
-    program = shutil.which("mmdebstrap")
-    if program is None:
-        raise EnvironmentLacksError("mmdebstrap is not installed", fix="apt-get install mmdebstrap")
-    if os.geteuid() != 0 and _which("newuidmap") is None:
-        raise EnvironmentLacksError(
-            "without root, mmdebstrap makes a root by newuidmap, which is not installed", fix="apt-get install uidmap"
-        )
-    say(f"making the {name} of the guest from {codename} packages (about a minute, once)")
+    _begin(say, f"making the {name} of the guest from {codename} packages (about a minute, once)")
     unfinished = target.with_suffix(".unfinished")
     # Device files would keep a user without root from making it; the guest's devtmpfs brings them.
-    command = [program, "--variant=minbase", "--format=tar", f"--include={','.join(packages)}", *images.LEAN, *options]
+    # Where it cannot have a user namespace it is to say so, and not to try another way, which makes other roots.
+    mode = "root" if os.geteuid() == 0 else "unshare"
+    command = ["mmdebstrap", f"--mode={mode}", "--variant=minbase", "--format=tar", f"--include={','.join(packages)}"]
+    command += [*images.LEAN, *options]
     command += [codename, str(unfinished), *(str(path) for path in images.apt_sources(codename))]
-    _output(command)
-    unfinished.rename(target)
+    try:
+        _output(command)
+        unfinished.rename(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
     return target
 
 
@@ -235,7 +257,7 @@ def _python(service: str, python: str, say: Say) -> Path:
     recipe = {"pins": "\n".join(pins).encode(), "python": python.encode(), "form": b"compiled, without tests"}
     folder = cache() / f"python-{service}-{images.content_key(recipe)}"
     if not folder.is_dir():
-        say(f"collecting the Python packages of {service}")
+        _begin(say, f"collecting the Python packages of {service}")
         with tempfile.TemporaryDirectory(dir=cache()) as scratch:
             _output([sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile",
                      "--no-deps", "--target", f"{scratch}/packages", *pins])  # fmt: skip
@@ -291,8 +313,16 @@ def _join_initramfs(tars: list[Path], target: Path) -> None:
     unfinished.rename(target)
 
 
-def _which(program: str) -> str | None:
-    return shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
+def _begin(say: Say, what: str) -> None:
+    """Tell that something is about to be made, where it can be."""
+    _require()
+    say(what)
+
+
+@functools.cache
+def _require() -> None:
+    """Once for a process: what is made afterwards is part of what there was to be room for."""
+    needs.require(cache())
 
 
 def _output(command: list[str], cwd: Path | None = None) -> str:

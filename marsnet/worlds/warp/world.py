@@ -20,12 +20,14 @@ from marsnet.errors import EnvironmentLacksError, InputError, RunInvalidError
 from marsnet.model.scenario import Scenario
 from marsnet.model.topology import Topology
 from marsnet.worlds import images
+from marsnet.worlds.machine_resources import available_memory
 from marsnet.worlds.software import python_packages
 from marsnet.worlds.spec import EmulatedOptions, Outcome, Progress, RunSpec
 from marsnet.worlds.warp import recipe
 from marsnet.worlds.warp.agent import PACKAGES
 from marsnet.worlds.warp.archives import Content, pickled, unpack
-from marsnet.worlds.warp.machine import Guest, Order, available_memory
+from marsnet.worlds.warp.machine import Guest, Order
+from marsnet.worlds.warp.needs import require_memory
 from marsnet.worlds.warp.shell import MOMENT, Terminal
 from marsnet.worlds.warp.snapshots import raise_failure, ready_guest, write_mission
 
@@ -36,8 +38,9 @@ CONTENT = "guest-content.txt"
 WAKERS = "wakers.json"
 """File of a run folder: who woke the guest how often."""
 _SYSTEM_MEMORY = 3 << 29
-_LEAST_MEMORY = 3 << 30
-"""While the guest boots, its root of some 800 MB is in memory twice, and one of the copies may take half of it."""
+LEAST_MEMORY = 3 << 30
+"""Bytes that the smallest guest has: while it boots, its root of some 800 MB is in memory twice, and one of the copies
+may take half of it."""
 _NODE_MEMORY = 128 << 20
 
 
@@ -100,8 +103,9 @@ def _mission(
         tell(0.0, f"setting up: {step}")
 
     software = spec.scenario.software
-    made = recipe.parts(say, software.debian)
     memory = guest_memory(spec.topology)
+    require_memory(memory)
+    made = recipe.parts(say, software.debian)
     kept = ready_guest(made, memory, say)
     packages = python_packages(software.python, say)
     scenario, files = with_files(spec.scenario)
@@ -193,7 +197,7 @@ def guest_memory(topology: Topology) -> int:
         _NODE_MEMORY if node.container.memory is None else max(_NODE_MEMORY, round(node.container.memory))
         for node in topology.nodes.values()
     )
-    return max(_LEAST_MEMORY, -(-(_SYSTEM_MEMORY + nodes) // (1 << 30)) << 30)
+    return max(LEAST_MEMORY, -(-(_SYSTEM_MEMORY + nodes) // (1 << 30)) << 30)
 
 
 def guests_at_once(topologies: Sequence[Topology], wanted: int | None) -> int:

@@ -71,6 +71,7 @@ RUN_ELSEWHERE = {
     "make quick": "it runs this test",
     "make test-vm": "tests/integration/warp/test_foreign_software.py::test_the_root_checks_itself",
     "make setup-unit": "make test begins with more than that",
+    "make setup-warp": "make test-warp begins with it",
     "sudo make demo": "tests/integration/runs/test_demo.py::test_the_demo_passes",
     "make lint": "a part of make test",
     "make format": "it would change the files under test",

@@ -201,7 +201,7 @@ def test_doctor_prints_one_json_object(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine((judge("cores", False, "1"), judge("docker", False, "not installed", required=True, fix="x")))
     result = run_doctor(machine, monkeypatch, "--json")
     told = json.loads(result.output)
-    assert told["worlds"] == {"virtual": True, "emulated": False}
+    assert told["worlds"] == {"virtual": True, "emulated": False, "warp": False}
     assert told["findings"][0] == {"name": "cores", "state": "limited", "value": "1", "required": False, "fix": ""}
     assert result.exit_code == 4
 

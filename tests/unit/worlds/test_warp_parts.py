@@ -21,7 +21,7 @@ from marsnet.commands.warp import top
 from marsnet.errors import EnvironmentLacksError, InputError, RunInvalidError
 from marsnet.model.scenario import Scenario, load_scenario
 from marsnet.runs.prepare import prepare
-from marsnet.worlds.warp import machine, recipe, snapshots, world
+from marsnet.worlds.warp import machine, needs, recipe, snapshots, world
 from marsnet.worlds.warp.archives import concatenate, pickled, to_initramfs, unpack, write_image, write_tar
 from marsnet.worlds.warp.machine import MISSION_BYTES, Guest, Order
 from marsnet.worlds.warp.snapshots import write_mission
@@ -173,7 +173,7 @@ def test_without_qemu_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_guest_that_does_not_fit_into_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "available_memory", lambda: 1 << 20)
+    monkeypatch.setattr(needs, "available_memory", lambda: 1 << 20)
     with pytest.raises(EnvironmentLacksError, match="64 MiB of memory, and 1 MiB are free"):
         guest_that(tmp_path, "", monkeypatch)
 
