@@ -63,7 +63,7 @@ def channels(
             # A silent node's own transmitter and receiver are down: what had left it still arrives elsewhere, and what
             # is on its way to it arrives if it hears again by then. An outage of the link is at both ends.
             outages = [Outage(i.start, i.end) for i in down if is_at(i, source)]
-            deaf = _deaf([i for i in down if is_at(i, target)], clock)
+            deaf = _deaf([i for i in incidents if i.down == target or (i in down and is_at(i, target))], clock)
             found.append(
                 Channel(
                     link.title,

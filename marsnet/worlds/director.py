@@ -17,7 +17,7 @@ from marsnet.dtn.node.conditions import Conditions, Tampering
 from marsnet.dtn.node.ledger import Record, Step
 from marsnet.model.faults import Fault
 from marsnet.worlds.contents import Contents
-from marsnet.worlds.incidents import made
+from marsnet.worlds.incidents import links_of, made
 from marsnet.worlds.spec import Incident, RunSpec
 
 
@@ -135,7 +135,13 @@ class Director:
             self._happened.append(incident)
             self._schedule(incident)
         links = frozenset(
-            link for incident in fresh for link in (*incident.links, *(fade.link for fade in incident.fades))
+            link
+            for incident in fresh
+            for link in (
+                *incident.links,
+                *(fade.link for fade in incident.fades),
+                *(links_of(incident.down, spec.topology) if incident.down else ()),
+            )
         )
         if links:
             self._stage.relink(links, self.happened)

@@ -6,7 +6,7 @@ import json
 import math
 import time
 import urllib.error
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,17 @@ from marsnet.worlds.lab.switches import socket_drops
 from marsnet.worlds.ownership import let_stay, owned
 from marsnet.worlds.programs import Programs, check_programs
 from marsnet.worlds.software import python_packages
-from marsnet.worlds.spec import EmulatedOptions, Frames, Incident, Outcome, Pause, ProgramEnd, Progress, RunSpec
+from marsnet.worlds.spec import (
+    NO_CONTACT,
+    EmulatedOptions,
+    Frames,
+    Incident,
+    Outcome,
+    Pause,
+    ProgramEnd,
+    Progress,
+    RunSpec,
+)
 from marsnet.worlds.watch import LedgerWatch
 from marsnet.worlds.witnesses import doubts
 
@@ -60,13 +70,14 @@ def run_emulated(spec: RunSpec, options: EmulatedOptions, progress: Progress | N
     with owned(name, say):
         deployment = deploy(spec, name, say, options)
         try:
-            director = Director(spec, _Stage(spec, deployment))
+            stage = _Stage(spec, deployment)
+            director = Director(spec, stage)
             programs = _programs(spec, deployment, packages)
             try:
                 interrupted = not _drive(spec, deployment, options, tell, director, programs)
             finally:
                 ends = programs.finish()
-            return _observe(spec, deployment, interrupted, began, director.happened, ends)
+            return _observe(spec, deployment, interrupted, began, stage, director.happened, ends)
         finally:
             if options.keep:
                 let_stay(name)
@@ -80,8 +91,17 @@ class _Stage:
     def __init__(self, spec: RunSpec, deployment: Deployment) -> None:
         self._spec, self._deployment = spec, deployment
         self._started: dict[str, float] = {}
+        self.doubts: list[str] = []
+        self.lateness: list[float] = []
 
     def kill(self, node: str) -> None:
+        if not self._deployment.lab.node_pid(node):
+            self.doubts.append(f"node {node!r} had ended before a fault was to end it; see its log")
+            return
+        # What it knows of its own lateness ends with it.
+        status = _status(self._deployment, node)
+        if status is not None:
+            self.lateness.append(status["lateness"]["p99"])
         self._deployment.lab.kill_node(node)
 
     def revive(self, node: str) -> None:
@@ -167,6 +187,7 @@ def _observe(
     deployment: Deployment,
     interrupted: bool,
     began: float,
+    stage: _Stage,
     happened: tuple[Incident, ...],
     ends: tuple[ProgramEnd, ...],
 ) -> Outcome:
@@ -175,14 +196,16 @@ def _observe(
     elapsed = min(max(deployment.clock.now(), 0.0), spec.scenario.duration)
     wall = time.monotonic() - began
     statuses = {node: _status(deployment, node) for node in lab.nodes}
+    outside = lab.outside_contacts()
     frames, fidelity, invalid = _links(deployment)
     if not interrupted:
         own = {node: status for node, status in statuses.items() if spec.topology.nodes[node].daemon is None}
-        invalid += doubts(own, happened, elapsed)
+        invalid += [*stage.doubts, *doubts(own, happened, elapsed)]
     lateness = [s["lateness"]["p99"] for s in statuses.values() if s is not None]
-    fidelity["node_lateness_p99"] = max(lateness, default=0.0)
+    fidelity["node_lateness_p99"] = max((*lateness, *stage.lateness), default=0.0)
     fidelity["nodes_asked"] = float(len(lateness))
     fidelity["switch_drops"] = float(sum(socket_drops().values()))
+    fidelity["datagrams_unheard"] = float(sum(map(_unheard, _networks(deployment, lab.nodes).values())))
     if deployment.prometheus:
         up = [float(series["value"][1]) for series in lab.query("up")]
         fidelity["targets_scraped"] = sum(up)
@@ -194,7 +217,7 @@ def _observe(
         world="emulated",
         records=list(read_ledgers(file for file in files if file.exists())),
         stored={node: _holdings(folder / "store") for node, folder in folders.items()},
-        frames=frames,
+        frames=[_with_outside(each, outside) for each in frames],
         fidelity=fidelity,
         invalid=invalid,
         interrupted=interrupted,
@@ -203,6 +226,22 @@ def _observe(
         wall=wall,
         programs=ends,
     )
+
+
+def _with_outside(frames: Frames, outside: Mapping[tuple[str, str], int]) -> Frames:
+    """The frames of a direction together with those that its switch did not let into the link."""
+    count = outside.get((frames.source, frames.target), 0)
+    if not count:
+        return frames
+    return replace(frames, entered=frames.entered + count, dropped=frames.dropped | {NO_CONTACT: count})
+
+
+def _unheard(process: int) -> int:
+    """UDP datagrams that came to the network of a process when nobody listened (`NoPorts` of RFC 4113)."""
+    names, values = (
+        line.split()[1:] for line in Path(f"/proc/{process}/net/snmp").read_text().splitlines() if line[:4] == "Udp:"
+    )
+    return int(dict(zip(names, values, strict=True))["NoPorts"])
 
 
 def _links(deployment: Deployment) -> tuple[list[Frames], dict[str, float], list[str]]:

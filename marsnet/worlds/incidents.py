@@ -84,7 +84,7 @@ def made(fault: Fault, index: int, start: float, scenario: Scenario, topology: T
     )
     match fault:
         case NodeSilent():
-            yield replace(base, subject=fault.node, links=_links_of(fault.node, topology))
+            yield replace(base, subject=fault.node, links=links_of(fault.node, topology))
         case NodeCrash():
             yield replace(base, subject=fault.node, down=fault.node)
         case PowerCycle():
@@ -96,7 +96,7 @@ def made(fault: Fault, index: int, start: float, scenario: Scenario, topology: T
         case LinkOutage():
             yield replace(base, subject=fault.link, links=(fault.link,))
         case PartialRate():
-            links = (fault.link,) if fault.link is not None else _links_of(fault.node or "", topology)
+            links = (fault.link,) if fault.link is not None else links_of(fault.node or "", topology)
             fades = tuple(Fade(link, start, base.end, rate=fault.rate) for link in links)
             yield replace(base, subject=fault.link or fault.node or "", fades=fades)
         case BitErrors():
@@ -131,7 +131,8 @@ def link_named(title: str, topology: Topology) -> Link:
     return next(link for link in topology.links if link.title == title)
 
 
-def _links_of(node: str, topology: Topology) -> tuple[str, ...]:
+def links_of(node: str, topology: Topology) -> tuple[str, ...]:
+    """Titles of a node's links."""
     return tuple(link.title for link in topology.links if node in link.between)
 
 

@@ -22,6 +22,8 @@ ETHERNET_UDP_OVERHEAD = 42
 """Bytes that Ethernet, IPv4 and UDP headers add to an LTP segment."""
 IP_UDP_OVERHEAD = 28
 """Bytes of the MTU that IPv4 and UDP headers take."""
+NO_CONTACT = "no_contact"
+"""Why a frame is dropped that a node sends while the true plan has no contact: nobody listens."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,9 @@ No root, no container, no network. Node processes become objects; a crash forget
 from __future__ import annotations
 
 import time as host_time
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
+from operator import itemgetter
 
 from marsnet.clock import MissionClock
 from marsnet.dtn.bpv7 import ServiceClass, decode_from
@@ -22,12 +24,13 @@ from marsnet.dtn.node.storage import open_store
 from marsnet.dtn.recipe import Recipes
 from marsnet.dtn.store import BundleState
 from marsnet.links.pipeline import Pipeline
+from marsnet.plan.types import Contact
 from marsnet.units import format_duration
 from marsnet.worlds.channels import Channel, channels, starting
 from marsnet.worlds.director import Director, plan_file
 from marsnet.worlds.loop import VirtualLoop
 from marsnet.worlds.nodes import node_configs
-from marsnet.worlds.spec import ETHERNET_UDP_OVERHEAD, Frames, Incident, Outcome, Progress, RunSpec
+from marsnet.worlds.spec import ETHERNET_UDP_OVERHEAD, NO_CONTACT, Frames, Incident, Outcome, Progress, RunSpec
 
 _NS = 1_000_000_000
 _AHEAD = 1.0
@@ -47,8 +50,16 @@ class _Direction:
     they arrive when they arrive but are not heard one by one.
     """
 
-    def __init__(self, channel: Channel, loop: VirtualLoop, deliver: Callable[[str, list[_Arrival]], None]) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        contacts: Iterable[Contact],
+        loop: VirtualLoop,
+        deliver: Callable[[str, list[_Arrival]], None],
+    ) -> None:
         self.channel = channel
+        self._contacts = [(contact.start, contact.end) for contact in contacts]
+        self._outside = 0
         self.pipeline = Pipeline(channel.config)
         self.pipeline.load(channel.segments)
         self.pipeline.receiver_down(channel.deaf)
@@ -56,7 +67,10 @@ class _Direction:
         self._at: float | None = None
 
     def push(self, datagrams: list[tuple[bytes | Train, ServiceClass]]) -> None:
-        """Datagrams leave, one after another."""
+        """Datagrams leave, one after another; outside of the true plan's contacts nobody hears them."""
+        if not self._in_contact():
+            self._outside += sum(d.count if isinstance(d, Train) else 1 for d, _ in datagrams)
+            return
         now, push = self._now, self.pipeline.push_train
         for datagram, service_class in datagrams:
             if isinstance(datagram, Train):
@@ -65,6 +79,11 @@ class _Direction:
             else:
                 push(len(datagram) + ETHERNET_UDP_OVERHEAD, 1, service_class, now, datagram, quiet=False)
         self._reschedule()
+
+    def _in_contact(self) -> bool:
+        now = self._loop.time()
+        index = bisect_right(self._contacts, now, key=itemgetter(0)) - 1
+        return index >= 0 and now < self._contacts[index][1]
 
     def reload(self, channel: Channel) -> None:
         """Obey another timeline from now on."""
@@ -111,11 +130,12 @@ class _Direction:
             self.channel.link,
             self.channel.source,
             self.channel.target,
-            stats.entered[0],
+            stats.entered[0] + self._outside,
             stats.delivered[0],
             stats.queued[0],
             stats.in_flight[0],
-            {reason: count[0] for reason, count in stats.dropped.items()},
+            {reason: count[0] for reason, count in stats.dropped.items()}
+            | ({NO_CONTACT: self._outside} if self._outside else {}),
         )
 
 
@@ -294,7 +314,8 @@ def run_virtual(spec: RunSpec, progress: Progress | None = None) -> Outcome:
     sites = {name: _Site(config, spec, ledger, loop, recipes) for name, config in configs.items()}
     directions: list[_Direction] = []
     for channel in channels(spec, clock):
-        direction = _Direction(channel, loop, sites[channel.target].arrive)
+        contacts = (c for c in spec.plan.between(channel.source, channel.target) if c.link == channel.link)
+        direction = _Direction(channel, contacts, loop, sites[channel.target].arrive)
         sites[channel.source].out[channel.target] = direction
         sites[channel.target].inbound.append(direction)
         directions.append(direction)

@@ -7,6 +7,7 @@ import gc
 import logging
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,8 @@ class NodeDaemon:
         self._other_plans: dict[Path, ContactPlan] = {}
         self._ended = asyncio.Event()
         self._failure: StoreError | None = None
-        self._defects = 0
+        self._defect_file = self._state / "defects"
+        self._defects = _lines(self._defect_file)
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -114,6 +116,9 @@ class NodeDaemon:
             self._ended.set()
         else:
             self._defects += 1
+            # A node that is killed and started again must not look sound; its log says the rest.
+            with suppress(OSError), self._defect_file.open("a", encoding="utf-8") as defects:
+                defects.write(f"{(error or context['message'])!r}\n")
             loop.default_exception_handler(context)
 
     async def _open_aap2(self, gateway: Gateway) -> None:
@@ -260,6 +265,11 @@ class NodeDaemon:
             self._other_plans[file] = read_plan(self._folder / file)
         plan = self._plan if file is None else self._other_plans[file]
         return network_of(self._config, None if plan is None else on_epoch(plan, epoch))
+
+
+def _lines(file: Path) -> int:
+    """Lines of a file; none where there is no file."""
+    return file.read_bytes().count(b"\n") if file.exists() else 0
 
 
 async def serve(config: NodeConfig, folder: Path) -> None:

@@ -339,6 +339,17 @@ class Lab:
         """Wait until the controllers' frame counts include every frame that has passed a switch so far."""
         switches.settle_counters(self.runtime)
 
+    def outside_contacts(self) -> dict[tuple[str, str], int]:
+        """Frames that switches dropped for want of a contact, by the nodes that they came from and were for."""
+        self.settle_counters()
+        names = {spec.data_address(node.number): node.name for node in self.nodes.values()}
+        return {
+            (node.name, names[address]): frames
+            for node in self.nodes.values()
+            for address, frames in switches.dropped_towards(self.runtime, spec.switch_name(node.number)).items()
+            if frames and address in names
+        }
+
     def start_prometheus(self, *, scrape_interval: float = 2.0, targets: Sequence[Target] = ()) -> None:
         """Start a Prometheus that scrapes every node, both controllers and whatever else is given.
 

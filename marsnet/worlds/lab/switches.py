@@ -28,6 +28,7 @@ _FIX = "apt-get install openvswitch-switch"
 _RECEIVE_BYTES = 32 << 20
 _HOUR_MS = 3_600_000
 _SO_RCVBUFFORCE, _PIDFD_GETFD = 33, 438
+_NO_WAY = re.compile(r"n_packets=(\d+),.*\bnw_dst=([\d.]+) actions=drop")
 _SOCKET_LINE = re.compile(r"\*:(s\d+-eth\d+)\s.*,d(\d+)\)")
 
 
@@ -184,6 +185,20 @@ def settle_counters(runtime: Path) -> None:
     """Wait until the counters of flow entries include every frame that has passed so far."""
     pid = (runtime / "ovs-vswitchd.pid").read_text().strip()
     run("ovs-appctl", "--target", f"{runtime}/ovs-vswitchd.{pid}.ctl", "revalidator/wait")
+
+
+def dropped_towards(runtime: Path, switch: str) -> dict[str, int]:
+    """Frames for which a switch had no contact, by the IPv4 address that they were for.
+
+    Args:
+        runtime: the lab's runtime directory.
+        switch: name of the switch.
+    """
+    listed = run("ovs-ofctl", "-O", "OpenFlow13", "dump-flows", switch, env=environment(runtime))
+    found: dict[str, int] = {}
+    for packets, address in _NO_WAY.findall(listed):
+        found[address] = found.get(address, 0) + int(packets)
+    return found
 
 
 class LabSwitch(OVSSwitch):  # type: ignore[misc]

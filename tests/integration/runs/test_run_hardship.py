@@ -56,6 +56,7 @@ def test_a_node_that_is_switched_off_makes_nothing_meanwhile_and_goes_on_afterwa
         assert not [time for time in made if off + 0.2 < time < on - 0.2]
         assert [time for time in made if off - 2 < time < off]
         assert [time for time in made if on - 0.2 <= time < on + 3]
+    assert dropped(run, "receiver_down", "areo--rover") > 0, "the answer to what it had just sent"
 
 
 def test_bit_errors_and_losses_cost_frames_and_no_bundle(run: Run) -> None:
@@ -75,5 +76,6 @@ def test_replayed_bundles_are_told_from_new_ones(run: Run) -> None:
 
 
 def test_a_relay_that_missed_the_news_of_planned_works_sends_into_them(run: Run) -> None:
-    assert min(late(run, 56, 62)) > 100, "held until the works are over"
+    assert min(late(run, 56, 62)) > 100, "until the works are over"
+    assert dropped(run, "no_contact", "dss14--areo") > 0
     assert median(late(run, 64, 80)) < 30

@@ -356,6 +356,8 @@ def test_a_node_counts_the_errors_that_it_did_not_expect(tmp_path: Path) -> None
         return status
 
     assert asyncio.run(run())["defects"] == 1
+    assert asyncio.run(run())["defects"] == 2, "a node that was started again remembers what its former life met"
+    assert (tmp_path / "defects").read_text() == "ZeroDivisionError('a defect')\n" * 2
 
 
 @pytest.mark.parametrize(

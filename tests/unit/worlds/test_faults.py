@@ -124,8 +124,24 @@ def test_a_node_that_missed_the_update_sends_into_a_planned_outage(tmp_path: Pat
     _, informed, _ = play(tmp_path, plan, outage)
     _, misled, verdict = play(tmp_path, plan, outage, stale)
     assert sound(verdict)
-    entered = [sum(f.entered for f in o.frames if f.source == "habitat") for o in (informed, misled)]
-    assert entered[1] > entered[0], "its frames wait at the transmitter, and it sends them again"
+    unheard = [
+        {f.source: f.dropped["no_contact"] for f in o.frames if "no_contact" in f.dropped} for o in (informed, misled)
+    ]
+    assert not unheard[0]
+    assert list(unheard[1]) == ["habitat"], "it speaks to nobody, and sends again what nobody answers"
+    assert unheard[1]["habitat"] > 5
+    assert all(life.fate == "delivered" for life in verdict.lives.values())
+
+
+def test_what_comes_to_a_node_that_is_down_is_counted(tmp_path: Path, plan: ContactPlan) -> None:
+    crash = {"kind": "node_crash", "node": "areo", "duration": "30 min"}
+    for when in ({"at": "1 h"}, {"when": {"delivered": {"flow": "telemetry", "count": 10}}}):
+        _, outcome, verdict = play(tmp_path, plan, crash | when)
+        assert verdict.passed
+        assert outcome.incidents[0].start > 0
+        deaf = {f.target for f in outcome.frames if f.dropped.get("receiver_down")}
+        assert deaf == {"areo"}
+        assert {f.source for f in outcome.frames if f.dropped.get("receiver_down")} >= {"habitat"}
 
 
 def test_a_wrong_plan_stops_traffic_until_it_is_rolled_back(tmp_path: Path, plan: ContactPlan, calm: Judgement) -> None:
