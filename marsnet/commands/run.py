@@ -21,11 +21,13 @@ from marsnet.runs.execute import Run, World, choose_world, execute
 from marsnet.runs.folder import make_run_folder
 from marsnet.runs.prepare import check_times
 from marsnet.runs.verdict import classes_table, conclusion, requirements_table
-from marsnet.units import format_duration
+from marsnet.units import format_duration, quantity
 from marsnet.worlds.spec import DatapathKind, EmulatedOptions, LinkKind, check_rate
 
 _VERDICT = {"requirements", "report", "valid", "invalid", "passed"}
 """What `report` shows of a verdict."""
+_LEAST_SCRAPE = 0.1
+"""Seconds."""
 _PLANNING = 0.05
 """Share of the progress bar that computing the plan gets."""
 
@@ -49,7 +51,13 @@ def run(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the lab up after the run.")] = False,
     prometheus: Annotated[
         str | None,
-        typer.Option("--prometheus", help="Where its Prometheus listens; default: 127.0.0.1:9090, or a free port."),
+        typer.Option(
+            "--prometheus", help="Where its Prometheus listens; default: 127.0.0.1:9090, or a free port; in warp: none."
+        ),
+    ] = None,
+    scrape: Annotated[
+        str | None,
+        typer.Option("--scrape", help="Time between Prometheus' scrapes; default: 2 s, in the warp world 15 s."),
     ] = None,
     links: Annotated[
         str, typer.Option("--links", help="What light time is made of: 'line', or the kernel's 'netem'.")
@@ -78,11 +86,20 @@ def run(
     chosen = choose_world(cast("World | None", world))
     if chosen == "warp" and rate not in (None, 1.0):
         raise InputError(f"--rate is {rate:g}, the warp world runs at true light time", remedy="leave --rate out")
-    if chosen != "emulated" and (lab is not None or keep or prometheus is not None):
+    if chosen != "emulated" and (lab is not None or keep):
         raise InputError(
-            f"the {chosen} world leaves no lab behind",
-            remedy="leave --lab, --keep and --prometheus out, or run it emulated",
+            f"the {chosen} world leaves no lab behind", remedy="leave --lab and --keep out, or run it emulated"
         )
+    if chosen == "virtual" and (prometheus is not None or scrape is not None):
+        raise InputError(
+            "the virtual world has no Prometheus",
+            remedy="leave --prometheus and --scrape out; metrics.om of the run folder is for one",
+        )
+    if chosen == "warp" and scrape is not None and prometheus is None:
+        raise InputError(
+            "--scrape without a Prometheus", remedy="the warp world has one with --prometheus 127.0.0.1:9090"
+        )
+    interval = None if scrape is None else _interval(scrape)
     if chosen == "virtual" and (links, datapath) != ("line", None):
         raise InputError("the virtual world has no kernel and no switches", remedy="leave --links and --datapath out")
     console = Console(highlight=False, stderr=as_json)
@@ -104,6 +121,7 @@ def run(
                 lab=lab,
                 keep=keep,
                 prometheus=prometheus,
+                scrape=interval,
                 links=cast("LinkKind", links),
                 datapath=cast("DatapathKind | None", datapath),
             ),
@@ -142,6 +160,18 @@ def report(
         console.print(f"{mark} {requirement['name']}: {requirement['measured']} (required: {requirement['required']})")
     console.print(conclusion(content))
     console.print(f"Report: {content['report']}", soft_wrap=True)
+
+
+def _interval(scrape: str) -> float:
+    """Seconds between two scrapes.
+
+    Raises:
+        InputError: it is no time, or shorter than Prometheus takes.
+    """
+    seconds = quantity(scrape, "time")
+    if seconds < _LEAST_SCRAPE:
+        raise InputError(f"--scrape is {scrape}", remedy=f"give {format_duration(_LEAST_SCRAPE)} or more")
+    return seconds
 
 
 @contextmanager

@@ -48,17 +48,21 @@ class TerrainPoint(Strict):
     elevation: Angle = Field(ge=-90, le=90)
 
 
-class Container(Strict):
-    """Limits of the container that runs a node in the emulated world."""
+OWN_IMAGE = "marsnet/node"
+"""Image of a node that names none of its own: marsnet's, or that of its daemon."""
 
-    image: str = "marsnet/node"
+
+class Container(Strict):
+    """Limits of the container that runs a node in the emulated world and the warp world."""
+
+    image: str = OWN_IMAGE
     cpus: float | None = Field(default=None, gt=0)
     memory: Size | None = None
     pids: int | None = Field(default=None, gt=0)
 
 
 class Daemon(Strict):
-    """Somebody else's bundle node in place of ours, in the emulated world."""
+    """Somebody else's bundle node in place of ours, in the emulated world and the warp world."""
 
     template: str = Field(min_length=1, description="a folder under services/foreign, or a path with a '/' in it")
     convergence: Protocol | None = Field(

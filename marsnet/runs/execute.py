@@ -26,7 +26,6 @@ from marsnet.runs.prepare import prepare
 from marsnet.runs.report import write_report
 from marsnet.runs.verdict import conclusion, verdict, write_verdict
 from marsnet.units import format_duration
-from marsnet.worlds.foreign import refuse_images
 from marsnet.worlds.spec import DatapathKind, EmulatedOptions, LinkKind, Outcome, Progress, RunSpec, mission_time
 from marsnet.worlds.virtual import run_virtual
 
@@ -50,6 +49,8 @@ class Request:
         settings: values of parameters.
         links: `line` or `netem`.
         datapath: of the switches.
+        prometheus: where its Prometheus listened; None for none.
+        scrape: seconds between its scrapes; None for the default.
     """
 
     scenario: str
@@ -58,6 +59,8 @@ class Request:
     settings: dict[str, object]
     links: LinkKind
     datapath: DatapathKind | None
+    prometheus: str | None = None
+    scrape: float | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -233,14 +236,16 @@ def execute(
     )
     write_plan(spec.plan, folder / PLAN)
     if world == "warp":
-        refuse_images(spec.topology)
+        chosen = options or EmulatedOptions()
         asked = Request(
             str(path.resolve()),
             spec.seed,
             without_faults,
             dict(settings or {}),
-            options.links if options else "line",
-            options.datapath if options else None,
+            chosen.links,
+            chosen.datapath,
+            chosen.prometheus,
+            chosen.scrape,
         )
         (folder / REQUEST).write_text(json.dumps(asdict(asked), indent=1) + "\n", encoding="utf-8")
     finished = perform(spec, world, options, progress)
@@ -289,7 +294,9 @@ def look_at(folder: Path, at: str, *, anyway: bool = False, progress: Progress |
                 f"{at!r} is outside of the run", remedy=f"it lasts {format_duration(spec.scenario.duration)}"
             )
         write_plan(spec.plan, spec.folder / PLAN)
-        options = EmulatedOptions(links=asked.links, datapath=asked.datapath)
+        options = EmulatedOptions(
+            links=asked.links, datapath=asked.datapath, prometheus=asked.prometheus, scrape=asked.scrape
+        )
         look_in(spec, Replay(moment, "" if anyway else content), progress, options)
 
 

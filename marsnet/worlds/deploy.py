@@ -16,7 +16,7 @@ from marsnet.errors import InputError, RunInvalidError
 from marsnet.links.client import DelayLineClient
 from marsnet.links.netem import NetemLine
 from marsnet.links.planned import line_ns
-from marsnet.model.topology import Hub, Station
+from marsnet.model.topology import OWN_IMAGE, Hub, Station
 from marsnet.plan.files import write_plan
 from marsnet.worlds import netem_links
 from marsnet.worlds.channels import Channel, channels, link_config, starting
@@ -43,6 +43,8 @@ _SEGMENTS_AHEAD = 8
 _BURST = 1 << 18
 """Octets handed over at once at most: the switches between a node and the line take them as fast as they can."""
 STATE = "/var/lib/marsnet"
+_SCRAPE = 2.0
+"""Host seconds between Prometheus' scrapes."""
 _PATIENCE = 10
 """Host seconds that a node gets to end."""
 
@@ -125,7 +127,7 @@ def lab_of(
                 title,
                 node.number,
                 "earth" if isinstance(node, Hub | Station) else "mars",
-                parts.image if limits.image == "marsnet/node" else limits.image,
+                parts.image if limits.image == OWN_IMAGE else limits.image,
                 command=parts.command,
                 env=dict(parts.environment),
                 config_dir=folder / "config",
@@ -176,10 +178,7 @@ def deploy(spec: RunSpec, name: str, say: Say, options: EmulatedOptions, *, repo
         netem_links.constants(spec, MissionClock(spec.plan.epoch, spec.rate, 0.0))
     foreign = ForeignNodes.of(spec)
     say("images")
-    images = {
-        template.name: ensure_foreign_image(template.folder, template.manifest.image, progress=say)
-        for template in foreign.found.values()
-    }
+    images = _foreign_images(foreign, say) if options.images is None else options.images
     lab = lab_of(spec, name, options.image or ensure_node_image(progress=say), foreign.parts(images), options)
     configs = _write_configs(spec, lab, foreign, reports=reports)
     if not lab.up(say):
@@ -189,6 +188,17 @@ def deploy(spec: RunSpec, name: str, say: Say, options: EmulatedOptions, *, repo
     except BaseException:
         lab.down()
         raise
+
+
+def _foreign_images(foreign: ForeignNodes, say: Say) -> dict[str, str]:
+    """The image of each node that runs a foreign daemon and names no image of its own."""
+    nodes = foreign.spec.topology.nodes
+    found = {name: template for name, template in foreign.found.items() if nodes[name].container.image == OWN_IMAGE}
+    made = {
+        template.folder: ensure_foreign_image(template.folder, template.manifest.image, progress=say)
+        for template in found.values()
+    }
+    return {name: made[template.folder] for name, template in found.items()}
 
 
 def _write_configs(spec: RunSpec, lab: Lab, foreign: ForeignNodes, *, reports: bool) -> dict[str, NodeConfig]:
@@ -323,7 +333,9 @@ def _start(
     prometheus = ""
     if options.metrics:
         say("prometheus")
-        lab.start_prometheus(targets=foreign.bridges(lab))
+        lab.start_prometheus(
+            scrape_interval=options.scrape or _SCRAPE, targets=foreign.bridges(lab), archived=options.archived_metrics
+        )
         prometheus = _forward(lab, options.prometheus)
         say(f"prometheus at http://{prometheus}")
     say("nodes")

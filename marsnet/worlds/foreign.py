@@ -17,7 +17,7 @@ from typing import Any
 import jinja2
 
 from marsnet.clock import MissionClock, parse_utc
-from marsnet.dtn.node.config import FlowConfig
+from marsnet.dtn.node.config import FlowConfig, NodeConfig
 from marsnet.errors import InputError
 from marsnet.model.daemon import Manifest, Protocol
 from marsnet.model.document import read_document
@@ -25,8 +25,11 @@ from marsnet.model.mistakes import build
 from marsnet.model.topology import Topology
 from marsnet.plan.files import as_format, write_plan_to
 from marsnet.plan.types import ContactPlan
+from marsnet.worlds.spec import RunSpec
 
 MANIFEST = "daemon.yaml"
+_HOST_CLOCK_SLACK = 600.0
+"""Seconds that the mission's UTC may be away from the machine's where a daemon knows no other clock."""
 
 
 @dataclass(frozen=True)
@@ -135,19 +138,64 @@ def refuse_foreign(topology: Topology) -> None:
         if node.daemon is not None:
             raise InputError(
                 f"node {name!r} runs the daemon {node.daemon.template!r}, and the virtual world has no containers",
-                remedy="run with --world emulated, or take 'daemon' out",
+                remedy="run with --world emulated or --world warp, or take 'daemon' out",
             )
 
 
-def refuse_images(topology: Topology) -> None:
-    """Raise InputError where a node needs an image of its own, for the warp world, whose guest has but marsnet's."""
-    for name, node in topology.nodes.items():
-        own = node.daemon.template if node.daemon is not None else node.container.image
-        if own != "marsnet/node":
+def check_run(spec: RunSpec, found: Mapping[str, Template], machine_time: datetime) -> None:
+    """Check that foreign daemons can take their part in a run.
+
+    Args:
+        spec: the run.
+        found: templates of its foreign daemons, by node.
+        machine_time: UTC of the machine that they run on.
+
+    Raises:
+        InputError: traffic begins or ends at a daemon that writes no ledger, a fault asks of a daemon what only
+            marsnet's nodes do, or one lives on its machine's clock and the mission does not.
+    """
+    for name, template in found.items():
+        for flow in spec.scenario.traffic if not template.manifest.ledger else ():
+            if name in (flow.source, flow.destination):
+                raise InputError(
+                    f"flow {flow.name!r} has an end at {name!r}, whose daemon {template.name!r} writes no ledger",
+                    remedy="let it run between nodes that do, across that daemon if you like",
+                )
+        for incident in spec.incidents:
+            if any(strain.node == name for strain in incident.strains):
+                raise InputError(
+                    f"the fault {incident.name or incident.kind!r} strains {name!r}, whose daemon is foreign",
+                    remedy="let it happen to one of marsnet's nodes; crashes, silence and links work on any",
+                )
+        away = abs((parse_utc(spec.scenario.start) - machine_time).total_seconds())
+        if template.manifest.clock == "host" and (spec.rate != 1 or away > _HOST_CLOCK_SLACK):
             raise InputError(
-                f"node {name!r} runs {own!r}, and the guest of the warp world has no image of it",
-                remedy="run with --world emulated, or run it as a program (docs/programs.md)",
+                f"node {name!r} runs a daemon that knows only this machine's clock, and the mission starts at "
+                f"{spec.scenario.start} at {spec.rate:g} seconds a second",
+                remedy=f"start it at {machine_time:%Y-%m-%dT%H:%M}Z with 'rate: 1', or run it with --world warp",
             )
+
+
+def check_traffic(found: Mapping[str, Template], configs: Mapping[str, NodeConfig]) -> None:
+    """Raise InputError for traffic that foreign daemons cannot generate or answer.
+
+    Args:
+        found: their templates, by node.
+        configs: what each node would be told if it were marsnet's.
+    """
+    for name in found:
+        config = configs[name]
+        if config.receivers:
+            raise InputError(
+                f"an application at {name!r} answers, or puts a file together, and its daemon is foreign",
+                remedy="let one of marsnet's nodes do that",
+            )
+        for flow in config.flows:
+            if flow.arrivals not in ("periodic", "poisson") or flow.service_class != "normal":
+                raise InputError(
+                    f"flow {flow.name!r} begins at the foreign daemon of {name!r}",
+                    remedy="give it periodic or Poisson arrivals and class normal, or let another node send it",
+                )
 
 
 class Renderer:

@@ -9,18 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from marsnet.clock import MissionClock, parse_utc
+from marsnet.clock import MissionClock
 from marsnet.dtn.node.config import DEFAULT_PORTS, Address, LayerName, NeighbourConfig, NodeConfig
-from marsnet.errors import InputError, RunInvalidError
+from marsnet.errors import RunInvalidError
 from marsnet.model.daemon import Ready
-from marsnet.worlds.foreign import Neighbour, Renderer, Template, protocol, templates
+from marsnet.worlds.foreign import Neighbour, Renderer, Template, check_run, check_traffic, protocol, templates
 from marsnet.worlds.lab import Lab, Target, namespace
 from marsnet.worlds.lab import spec as lab_spec
 from marsnet.worlds.lab.bridge import start_bridge
 from marsnet.worlds.spec import RunSpec
 
-_HOST_CLOCK_SLACK = 600.0
-"""Seconds that the mission's UTC may be away from this machine's where a daemon knows no other clock."""
 _PROBE_PAUSE = 0.2
 """Host seconds between two tries of a probe that cannot be waited for."""
 
@@ -58,47 +56,21 @@ class ForeignNodes:
                 mission does not.
         """
         found = templates(spec.topology)
-        for name, template in found.items():
-            for flow in spec.scenario.traffic if not template.manifest.ledger else ():
-                if name in (flow.source, flow.destination):
-                    raise InputError(
-                        f"flow {flow.name!r} has an end at {name!r}, whose daemon {template.name!r} writes no ledger",
-                        remedy="let it run between nodes that do, across that daemon if you like",
-                    )
-            for incident in spec.incidents:
-                if any(strain.node == name for strain in incident.strains):
-                    raise InputError(
-                        f"the fault {incident.name or incident.kind!r} strains {name!r}, whose daemon is foreign",
-                        remedy="let it happen to one of marsnet's nodes; crashes, silence and links work on any",
-                    )
-            if template.manifest.clock == "host":
-                _check_host_clock(name, spec)
+        check_run(spec, found, datetime.now(UTC))
         return ForeignNodes(spec, found)
 
     def check(self, configs: Mapping[str, NodeConfig]) -> None:
         """Raise InputError for traffic that foreign daemons cannot generate or answer."""
-        for name in self.found:
-            config = configs[name]
-            if config.receivers:
-                raise InputError(
-                    f"an application at {name!r} answers, or puts a file together, and its daemon is foreign",
-                    remedy="let one of marsnet's nodes do that",
-                )
-            for flow in config.flows:
-                if flow.arrivals not in ("periodic", "poisson") or flow.service_class != "normal":
-                    raise InputError(
-                        f"flow {flow.name!r} begins at the foreign daemon of {name!r}",
-                        remedy="give it periodic or Poisson arrivals and class normal, or let another node send it",
-                    )
+        check_traffic(self.found, configs)
 
     def parts(self, images: Mapping[str, str]) -> dict[str, NodeParts]:
-        """What their containers have of their own; `images` by template."""
+        """What their containers have of their own; `images` by node, for those that name none in the topology."""
         parts = {}
         for name, template in self.found.items():
             manifest = template.manifest
             metrics = manifest.metrics
             scraped = None if metrics is None or metrics.port is None else (metrics.port, metrics.path)
-            parts[name] = NodeParts(images[template.name], manifest.command, manifest.environment, scraped, held=True)
+            parts[name] = NodeParts(images.get(name, ""), manifest.command, manifest.environment, scraped, held=True)
         return parts
 
     def neighbour_of_ours(self, other: str, address: str, known: NeighbourConfig) -> NeighbourConfig | None:
@@ -165,16 +137,6 @@ class ForeignNodes:
             convergence=spoken,
             flows=config.flows,
             seed=self.spec.seed,
-        )
-
-
-def _check_host_clock(name: str, spec: RunSpec) -> None:
-    away = abs((parse_utc(spec.scenario.start) - datetime.now(UTC)).total_seconds())
-    if spec.rate != 1 or away > _HOST_CLOCK_SLACK:
-        raise InputError(
-            f"node {name!r} runs a daemon that knows only this machine's clock, and the mission starts at "
-            f"{spec.scenario.start} at {spec.rate:g} seconds a second",
-            remedy=f"start it at {datetime.now(UTC):%Y-%m-%dT%H:%M}Z with 'rate: 1'",
         )
 
 

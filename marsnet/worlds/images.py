@@ -172,7 +172,7 @@ def ensure_base(client: Any = None, *, progress: Progress = _silent) -> str:
         if not _exists(client, tag):
             if _registry_has(host.official_image):
                 progress(f"building {tag} on {host.official_image} from the image registry")
-                _build(client, folder, tag, {"DISTRIBUTION": host.official_image}, network="host")
+                build(client, folder, tag, {"DISTRIBUTION": host.official_image}, network="host")
             else:
                 progress(f"building {tag} from {host.name} {host.codename} packages (about a minute, once)")
                 _bootstrap(client, host, packages, key)
@@ -214,7 +214,7 @@ def ensure_node_image(client: Any = None, *, progress: Progress = _silent) -> st
             shutil.copy(folder / "Dockerfile", context)
             shutil.copytree(dependencies, context / "dependencies")
             _program_wheel(sources, context / "program")
-            _build(client, context, tag, {"BASE": base}, network="none")
+            build(client, context, tag, {"BASE": base}, network="none")
         _retire(client)
     return tag
 
@@ -242,7 +242,7 @@ def ensure_foreign_image(folder: Path, image: str, client: Any = None, *, progre
             )
         return image
     base = ensure_base(client, progress=progress)
-    content = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+    content = foreign_context(folder)
     python = host_distribution().python
     tag = f"{image}:{content_key(content | {'base': base.encode()})}"
     with _one_builder():
@@ -254,13 +254,18 @@ def ensure_foreign_image(folder: Path, image: str, client: Any = None, *, progre
             for name, octets in content.items():
                 (context / name).write_bytes(octets)
             if "requirements.txt" in content:
-                wheels = _foreign_wheels(folder / "requirements.txt", python, progress)
+                wheels = foreign_wheels(folder / "requirements.txt", python, progress)
                 shutil.copytree(wheels, context / "wheels")
-            _build(client, context, tag, {"BASE": base}, network="none")
+            build(client, context, tag, {"BASE": base}, network="none")
     return tag
 
 
-def _foreign_wheels(requirements: Path, python: str, progress: Progress) -> Path:
+def foreign_context(folder: Path) -> dict[str, bytes]:
+    """The files beside a foreign daemon's Dockerfile and that itself, by name."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+def foreign_wheels(requirements: Path, python: str, progress: Progress) -> Path:
     """The wheels that a foreign daemon pins, made once per set of pins; ours do not constrain them."""
     folder = _cache() / f"wheels-{content_key({'foreign': requirements.read_bytes(), 'python': python.encode()})}"
     if not folder.is_dir():
@@ -362,7 +367,19 @@ def _program_wheel(sources: Mapping[str, bytes], target: Path) -> None:
         _pip_wheel(["--no-deps", "--no-build-isolation", scratch], target, "marsnet")
 
 
-def _build(client: Any, context: Path, tag: str, arguments: dict[str, str], *, network: str) -> None:
+def build(client: Any, context: Path, tag: str, arguments: dict[str, str], *, network: str) -> None:
+    """Build an image.
+
+    Args:
+        client: a Docker client.
+        context: folder of the Dockerfile and what it copies.
+        tag: what it is to be called.
+        arguments: of the Dockerfile.
+        network: that its steps have.
+
+    Raises:
+        EnvironmentLacksError: a step failed.
+    """
     try:
         client.images.build(
             path=str(context),

@@ -236,7 +236,10 @@ class EmulatedOptions:
         keep: leave it up afterwards.
         prometheus: host and port of this machine at which its Prometheus is to be reached; None for the default.
         metrics: run a Prometheus.
+        scrape: host seconds between its scrapes; 2 when None, in the warp world, where they are the mission's, 15.
+        archived_metrics: whether all that it has seen is to be had as complete blocks at the end.
         image: of the bundle nodes; built from this source tree when None.
+        images: of the nodes that run a foreign daemon, by node; built or looked for when None.
         origin: CLOCK_MONOTONIC, seconds, at mission time 0; as soon as everything is up when None.
         quiet: whether switches are not to wake up without a frame or a change.
         asleep: entered while the mission runs and no container is to be started, stopped or asked.
@@ -250,7 +253,10 @@ class EmulatedOptions:
     keep: bool = False
     prometheus: str | None = None
     metrics: bool = True
+    scrape: float | None = None
+    archived_metrics: bool = False
     image: str | None = None
+    images: Mapping[str, str] | None = None
     origin: float | None = None
     quiet: bool = False
     asleep: Callable[[], AbstractContextManager[object]] = nullcontext

@@ -350,19 +350,22 @@ class Lab:
             if frames and address in names
         }
 
-    def start_prometheus(self, *, scrape_interval: float = 2.0, targets: Sequence[Target] = ()) -> None:
+    def start_prometheus(
+        self, *, scrape_interval: float = 2.0, targets: Sequence[Target] = (), archived: bool = False
+    ) -> None:
         """Start a Prometheus that scrapes every node, both controllers and whatever else is given.
 
         Args:
             scrape_interval: host seconds between scrapes.
             targets: more to scrape, for example the delay line.
+            archived: whether `prometheus.archive` is to find all that it has seen.
         """
-        folder = self.run_dir / "prometheus"
+        folder = self.run_dir / prometheus.FOLDER
         configuration = prometheus.write_configuration(
             folder, [*self._targets(), *targets], lab=self.name, run=self.run, scrape_interval=scrape_interval
         )
         with namespace.inside(self.namespace):
-            pid, log = prometheus.start(folder, configuration)
+            pid, log = prometheus.start(folder, configuration, archived=archived)
         address = f"127.0.0.1:{spec.PROMETHEUS_PORT}"
         self.state.record("prometheus", {"pid": pid, "log": str(log), "http": address})
 

@@ -17,6 +17,18 @@ from marsnet.errors import EnvironmentLacksError
 from marsnet.worlds.lab import services, spec, web
 
 _READY = re.escape("Server is ready to receive web requests.")
+# A mission may last longer than the 15 days that Prometheus keeps. Files are small, because it reserves them whole, and
+# where a mission is archived they are in memory.
+_ARCHIVED = (
+    "--web.enable-admin-api",
+    "--storage.tsdb.retention.time=100y",
+    "--storage.tsdb.max-block-chunk-segment-size=16MB",
+    "--storage.tsdb.wal-segment-size=10MB",
+)
+_ARCHIVING = 600.0
+"""Host seconds that it may take to write the blocks."""
+FOLDER = "prometheus"
+"""Of the run's: configuration, log and data."""
 JOBS = ("nodes", "links", "controllers")
 
 
@@ -70,8 +82,13 @@ def write_configuration(folder: Path, targets: Sequence[Target], *, lab: str, ru
     return configuration
 
 
-def start(folder: Path, configuration: Path) -> tuple[int, Path]:
+def start(folder: Path, configuration: Path, *, archived: bool = False) -> tuple[int, Path]:
     """Start Prometheus in the calling thread's namespace; it answers when this returns.
+
+    Args:
+        folder: where its log and its data are.
+        configuration: file.
+        archived: whether `archive` is to find all that it has seen.
 
     Returns:
         Process id and log file.
@@ -89,11 +106,32 @@ def start(folder: Path, configuration: Path) -> tuple[int, Path]:
             f"--config.file={configuration}",
             f"--storage.tsdb.path={folder / 'data'}",
             f"--web.listen-address=127.0.0.1:{spec.PROMETHEUS_PORT}",
+            *(_ARCHIVED if archived else ()),
         ],
         log,
         _READY,
     )
     return pid, log
+
+
+def archive(lab_namespace: str, folder: Path) -> None:
+    """Put complete blocks of all that a Prometheus started as `archived` has seen in the place of its data.
+
+    They are what any other Prometheus reads as its own. This one has lost its data: its lab is to end now.
+
+    Args:
+        lab_namespace: where it runs.
+        folder: that it was started with.
+
+    Raises:
+        OSError: when it does not answer.
+    """
+    url = f"http://127.0.0.1:{spec.PROMETHEUS_PORT}/api/v1/admin/tsdb/snapshot"
+    answer = json.loads(web.request(lab_namespace, url, method="POST", timeout=_ARCHIVING))
+    data, blocks = folder / "data", folder / "blocks"
+    (data / "snapshots" / answer["data"]["name"]).rename(blocks)
+    shutil.rmtree(data)
+    blocks.rename(data)
 
 
 def ask(lab_namespace: str, path: str, **parameters: str) -> Any:

@@ -53,6 +53,15 @@ _WITHOUT = tuple(
         "/usr/bin/containerd-shim-runc-v1",
     )
 )
+PROMETHEUS = "prometheus"
+"""Debian package that the root has beside its own where a run is to be scraped."""
+# Its tools, and the pages that it shows to browsers.
+_WITHOUT_BESIDE = {
+    PROMETHEUS: tuple(
+        f"--dpkgopt=path-exclude={path}"
+        for path in ("/usr/bin/promtool", "/usr/share/javascript/*", "/usr/share/fonts/*", "/usr/share/fonts-*")
+    )
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +137,9 @@ def _parts(say: Say, beside: Sequence[str]) -> Parts:
     modules = next((kernel / "lib" / "modules").iterdir())
     services = images.checkout() / "services"
     wanted = images.package_names(services / "warp" / "packages.txt")
-    guest_root = _root("root", [*wanted, *sorted(set(beside) - set(wanted))], debian.codename, _WITHOUT, say)
+    further = sorted(set(beside) - set(wanted))
+    without = (*_WITHOUT, *(option for package in further for option in _WITHOUT_BESIDE.get(package, ())))
+    guest_root = _root("root", [*wanted, *further], debian.codename, without, say)
     node_root = _root("base", images.package_names(services / "base" / "packages.txt"), debian.codename, (), say)
     guest_python = _python("warp", debian.python, say)
     node_python = _python("node", debian.python, say)

@@ -2,7 +2,8 @@
 
 The *base* has booted, runs the container daemon and holds the layers of the node's image that rarely change. The
 *program*, which goes on from a base, holds marsnet too and has the driver of the emulated world in memory. Each is
-made once for its content, and never changes: a guest that goes on from it has a private view of its memory.
+made once for its content, and never changes: a guest that goes on from it has a private view of its memory. Where
+nodes run other people's daemons, a third one goes on from the program and holds their images.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from marsnet.worlds import images
 from marsnet.worlds.warp import recipe
 from marsnet.worlds.warp.agent import LENGTH
 from marsnet.worlds.warp.archives import Content, write_tar
+from marsnet.worlds.warp.foreign_images import ForeignImages
 from marsnet.worlds.warp.machine import MISSION_BYTES, Guest, Kept, Order, version
 from marsnet.worlds.warp.recipe import Parts, Say
 
@@ -57,13 +59,14 @@ def write_mission(folder: Path, entries: Mapping[str, Content]) -> Path:
     return device
 
 
-def ready_guest(parts: Parts, memory: int, say: Say) -> Kept:
+def ready_guest(parts: Parts, memory: int, say: Say, beside: ForeignImages) -> Kept:
     """The machine that missions go on from; it is made first when there is none (some minutes, once).
 
     Args:
         parts: what it is made of.
         memory: bytes that it has.
         say: told what is being made.
+        beside: images that it has beyond marsnet's own.
 
     Raises:
         EnvironmentLacksError: QEMU or memory is missing.
@@ -91,6 +94,23 @@ def ready_guest(parts: Parts, memory: int, say: Say) -> Kept:
                 _make(order, scratch, say)
             _retire(f"program-{'?' * len(key)}", KEPT_PROGRAMS)
         os.utime(folder)
+        ready = Kept(folder / "ram", folder / "state")
+        return _with_images(parts, memory, ready, beside, say) if beside else ready
+
+
+def _with_images(parts: Parts, memory: int, kept: Kept, beside: ForeignImages, say: Say) -> Kept:
+    key = images.content_key({kept.ram.parent.name: b"", beside.key: b""})
+    folder = recipe.cache() / f"daemons-{key}"
+    if not folder.is_dir():
+        with _unfinished(folder) as scratch:
+            say("giving the guest the images of other daemons (once for each version of them and of marsnet)")
+            order = {"mission/order.json": json.dumps({"images": True}).encode()}
+            mission = write_mission(scratch, order | beside.entries(parts.base[0], scratch))
+            copy_memory(kept.ram, scratch / "ram")
+            start = Order(parts.kernel, parts.root, memory, scratch, mission, kept=kept, ram=scratch / "ram")
+            _make(start, scratch, say)
+        _retire(f"daemons-{'?' * len(key)}", KEPT_PROGRAMS)
+    os.utime(folder)
     return Kept(folder / "ram", folder / "state")
 
 

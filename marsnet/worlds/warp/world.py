@@ -18,14 +18,17 @@ from pydantic import TypeAdapter
 from marsnet.clock import parse_utc
 from marsnet.errors import EnvironmentLacksError, InputError, RunInvalidError
 from marsnet.model.scenario import Scenario
-from marsnet.model.topology import Topology
+from marsnet.model.topology import OWN_IMAGE, Topology
 from marsnet.worlds import images
+from marsnet.worlds.foreign import check_run, check_traffic, templates
 from marsnet.worlds.machine_resources import available_memory
+from marsnet.worlds.nodes import node_configs
 from marsnet.worlds.software import python_packages
 from marsnet.worlds.spec import EmulatedOptions, Outcome, Progress, RunSpec
 from marsnet.worlds.warp import recipe
 from marsnet.worlds.warp.agent import PACKAGES
 from marsnet.worlds.warp.archives import Content, pickled, unpack
+from marsnet.worlds.warp.foreign_images import foreign_images
 from marsnet.worlds.warp.machine import Guest, Order
 from marsnet.worlds.warp.needs import require_memory
 from marsnet.worlds.warp.shell import MOMENT, Terminal
@@ -42,6 +45,10 @@ LEAST_MEMORY = 3 << 30
 """Bytes that the smallest guest has: while it boots, its root of some 800 MB is in memory twice, and one of the copies
 may take half of it."""
 _NODE_MEMORY = 128 << 20
+_IMAGE_MEMORY = 512 << 20
+_PROMETHEUS_MEMORY = 512 << 20
+_SCRAPE = 15.0
+"""Mission seconds between Prometheus' scrapes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,8 @@ def run_warp(spec: RunSpec, progress: Progress | None = None, options: EmulatedO
     Args:
         spec: the run.
         progress: told the mission time reached.
-        options: how the emulated world inside is set up; only links and datapath count.
+        options: how the emulated world inside is set up; links, datapath, Prometheus and the time between its scrapes
+            count. There is no Prometheus without an address, which is one inside.
 
     Raises:
         EnvironmentLacksError: QEMU, a package or memory is missing.
@@ -102,21 +110,29 @@ def _mission(
     def say(step: str) -> None:
         tell(0.0, f"setting up: {step}")
 
+    topology, files = _with_daemons(spec)
+    _check_address(wanted.prometheus)
     software = spec.scenario.software
-    memory = guest_memory(spec.topology)
+    scraped = wanted.prometheus is not None
+    memory = guest_memory(spec.topology, scraped=scraped)
     require_memory(memory)
-    made = recipe.parts(say, software.debian)
-    kept = ready_guest(made, memory, say)
+    made = recipe.parts(say, [*software.debian, *([recipe.PROMETHEUS] if scraped else [])])
+    foreign = foreign_images(spec.topology, templates(spec.topology), recipe.cache(), say)
+    kept = ready_guest(made, memory, say, foreign)
     packages = python_packages(software.python, say)
-    scenario, files = with_files(spec.scenario)
+    scenario, own_files = with_files(spec.scenario)
+    files |= own_files
     if packages is not None:
         files[PACKAGES] = packages
-    inside = replace(spec, scenario=scenario, rate=1.0, folder=Path("/mission/run"))
+    inside = replace(spec, scenario=scenario, topology=topology, rate=1.0, folder=Path("/mission/run"))
     order = {
         "clock": parse_utc(spec.plan.epoch).timestamp() - LEAD,
         "seed": spec.seed,
         "links": wanted.links,
         "datapath": wanted.datapath,
+        "images": dict(foreign.tags),
+        "prometheus": wanted.prometheus,
+        "scrape": wanted.scrape or _SCRAPE,
     }
     entries: dict[str, Content] = {
         "mission/order.json": json.dumps(order).encode(),
@@ -191,13 +207,60 @@ def with_files(scenario: Scenario) -> tuple[Scenario, dict[str, Content]]:
     return scenario.model_copy(update={"traffic": tuple(traffic), "programs": tuple(programs)}), files
 
 
-def guest_memory(topology: Topology) -> int:
-    """Bytes that a guest has for a network: in whole GiB, so that most networks go on from the same kept guest."""
+def _with_daemons(spec: RunSpec) -> tuple[Topology, dict[str, Content]]:
+    """A topology whose daemons' templates are where the guest has them, and these as an archive takes them.
+
+    Raises:
+        InputError: a template is wrong, or the run asks of a daemon what it does not do.
+    """
+    found = templates(spec.topology)
+    if found:
+        check_run(spec, found, parse_utc(spec.scenario.start))
+        check_traffic(found, node_configs(spec, None, hiccup=0.0))
+    nodes, files = dict(spec.topology.nodes), dict[str, Content]()
+    for number, (name, template) in enumerate(found.items()):
+        inside = f"mission/daemons/{number}/{template.name}"
+        files |= {
+            f"{inside}/{path.relative_to(template.folder)}": path
+            for path in sorted(template.folder.rglob("*"))
+            if path.is_file() and "__pycache__" not in path.parts
+        }
+        node = nodes[name]
+        assert node.daemon is not None  # noqa: S101
+        nodes[name] = node.model_copy(update={"daemon": node.daemon.model_copy(update={"template": f"/{inside}"})})
+    return spec.topology.model_copy(update={"nodes": nodes}), files
+
+
+def _check_address(address: str | None) -> None:
+    """Raise InputError where it is no address that the guest has."""
+    if address is None:
+        return
+    # What labs are made with is not needed otherwise on this side.
+    from marsnet.worlds.lab.forward import endpoint  # noqa: PLC0415
+
+    host, _ = endpoint(address)
+    if host not in ("localhost", "0.0.0.0") and not host.startswith("127."):  # noqa: S104 - of the guest, who is alone
+        raise InputError(
+            f"the guest of the warp world, in which Prometheus listens, has no address {host}",
+            remedy="give --prometheus 127.0.0.1:9090",
+        )
+
+
+def guest_memory(topology: Topology, *, scraped: bool = False) -> int:
+    """Bytes that a guest has for a network: in whole GiB, so that most networks go on from the same kept guest.
+
+    Args:
+        topology: the network.
+        scraped: whether a Prometheus runs beside it.
+    """
     nodes = sum(
         _NODE_MEMORY if node.container.memory is None else max(_NODE_MEMORY, round(node.container.memory))
         for node in topology.nodes.values()
     )
-    return max(LEAST_MEMORY, -(-(_SYSTEM_MEMORY + nodes) // (1 << 30)) << 30)
+    runs = (node.container.image if node.daemon is None else node.daemon.template for node in topology.nodes.values())
+    further = _IMAGE_MEMORY * len(set(runs) - {OWN_IMAGE})
+    whole = _SYSTEM_MEMORY + nodes + further + _PROMETHEUS_MEMORY * scraped
+    return max(LEAST_MEMORY, -(-whole // (1 << 30)) << 30)
 
 
 def guests_at_once(topologies: Sequence[Topology], wanted: int | None) -> int:

@@ -212,7 +212,7 @@ class Node:
             def log_message(self, *_):
                 pass
 
-        http.server.ThreadingHTTPServer(tuple(self.config["metrics"]), Handler).serve_forever()
+        http.server.ThreadingHTTPServer(tuple(self.config["metrics"]), Handler).serve_forever(poll_interval=None)
 
 
 def identity(bundle):

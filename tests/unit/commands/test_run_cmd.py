@@ -117,7 +117,10 @@ def test_faults_may_overlap(tmp_path: Path) -> None:
         ("warp", ("--rate", "60"), "the warp world runs at true light time"),
         ("warp", ("--keep",), "the warp world leaves no lab behind"),
         ("virtual", ("--lab", "mine"), "the virtual world leaves no lab behind"),
-        ("virtual", ("--prometheus", "127.0.0.1:9999"), "the virtual world leaves no lab behind"),
+        ("virtual", ("--prometheus", "127.0.0.1:9999"), "the virtual world has no Prometheus"),
+        ("virtual", ("--scrape", "10 s"), "the virtual world has no Prometheus"),
+        ("warp", ("--scrape", "10 s"), "--scrape without a Prometheus; the warp world has one with --prometheus"),
+        ("warp", ("--prometheus", "127.0.0.1:9090", "--scrape", "1 ms"), "--scrape is 1 ms; give 100.0 ms or more"),
         ("virtual", ("--links", "netem"), "the virtual world has no kernel"),
     ],
 )
