@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from marsnet.errors import InputError
 from marsnet.runs.campaign import Point, Results, parse_axes, points, run_all, workers
-from marsnet.runs.campaign_results import rows, write_comparison_page, write_parquet
+from marsnet.runs.campaign_results import rows, units, write_comparison_page, write_parquet
 from marsnet.units import format_duration
 from marsnet.worlds.warp.world import guests_at_once
 
@@ -60,13 +60,14 @@ def campaign(
         ):
             run_all(todo, results, client, bar.ended)
     wall = time.monotonic() - began
-    records = rows(results.get(point) for point in everything)
+    finished = [results.get(point) for point in everything]
+    records, of = rows(finished), units(finished)
     parquet, page = results.folder / "results.parquet", results.folder / "report.html"
-    write_parquet(parquet, records)
+    write_parquet(parquet, records, of)
     told = f"{len(records)} runs in the {world} world: " + ", ".join(
         f"{len(a.values)} values of {a.name}" for a in axes
     )
-    write_comparison_page(page, name, axes, records, told)
+    write_comparison_page(page, name, axes, records, of, told)
     passed = sum(record["passed"] for record in records)
     if as_json:
         content = {"scenario": name, "runs": len(records), "made": len(todo), "passed": passed, "wall": wall}

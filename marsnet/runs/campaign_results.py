@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 
 from marsnet.runs.campaign import Axis
 from marsnet.runs.page import COLOURS, figure, head, section, table, write_page
+from marsnet.units import format_duration, format_size
 
 _LISTED = 100
 """Runs that did not pass and that the page lists."""
@@ -29,6 +30,32 @@ def rows(results: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [_row(result) for result in results]
 
 
+def units(results: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """The unit of each column of `rows` that has one: `s`, `B`, `ratio`, or what is counted."""
+    found = {"elapsed": "s", "wall": "s"}
+    for result in results:
+        for name, figures in result["classes"].items():
+            found |= {f"{name}.accepted": "bundles", f"{name}.delivered": "bundles", f"{name}.bytes": "B"}
+            for prefix, what in (("latency", "latency"), ("beyond", "beyond_light_time")):
+                found |= {f"{name}.{prefix}_{p}": "s" for p in figures[what]}
+        found |= {f"{r['name']}: value": r["unit"] for r in result["requirements"] if r.get("unit")}
+    return found
+
+
+def _told(value: float, unit: str) -> str:
+    """A figure as a person reads it."""
+    if not math.isfinite(value):
+        return "-"
+    match unit:
+        case "s":
+            return format_duration(value)
+        case "B":
+            return format_size(value)
+        case "ratio":
+            return f"{100 * value:.2f} %"
+    return f"{value:.6g} {unit}".rstrip()
+
+
 def _row(result: dict[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {"key": result["key"], **result["values"]}
     row |= {n: result[n] for n in ("seed", "passed", "valid", "ledger_hash", "elapsed", "wall", "version")}
@@ -42,15 +69,26 @@ def _row(result: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def write_parquet(path: Path, records: Sequence[dict[str, Any]]) -> None:
-    """Write the records as one Parquet file, a column for every name that one of them has."""
+def write_parquet(path: Path, records: Sequence[dict[str, Any]], of: Mapping[str, str]) -> None:
+    """Write the records as one Parquet file, a column for every name that one of them has.
+
+    Args:
+        path: of the file.
+        records: one for each run.
+        of: the unit of each column that has one; it becomes the column's metadata `unit`.
+    """
     # Arrow is large, and only campaigns need it.
     import pyarrow as pa  # noqa: PLC0415
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     names = list(dict.fromkeys(name for record in records for name in record))
     columns = {name: _column([record.get(name) for record in records]) for name in names}
-    pq.write_table(pa.table(columns), path, compression="zstd")
+    table = pa.table(columns)
+    for place, field in enumerate(table.schema):
+        if field.name in of:
+            told = field.with_metadata({"unit": of[field.name]})
+            table = table.set_column(place, told, table.column(place))
+    pq.write_table(table, path, compression="zstd")
 
 
 def _column(values: list[Any]) -> list[Any]:
@@ -64,18 +102,23 @@ def _column(values: list[Any]) -> list[Any]:
 
 
 def write_comparison_page(
-    path: Path, name: str, axes: Sequence[Axis], records: Sequence[dict[str, Any]], told: str
+    path: Path,
+    name: str,
+    axes: Sequence[Axis],
+    records: Sequence[dict[str, Any]],
+    of: Mapping[str, str],
+    told: str,
 ) -> None:
-    """Write a page that compares the runs of a campaign along each axis."""
+    """Write a page that compares the runs of a campaign along each axis; `of` is the unit of each column."""
     passed = sum(record["passed"] for record in records)
     colour = "#1e8449" if passed == len(records) else "#c0392b"
     varied = [axis for axis in axes if len(axis.values) > 1]
     along = [axis for axis in varied if axis.name != "seed"] or varied
     parts = [head(name, f"{passed} OF {len(records)} PASSED", colour, html.escape(told))]
-    parts.append(section("Requirements", _requirements(records)))
+    parts.append(section("Requirements", _requirements(records, of)))
     for axis in along:
         parts.append(section(f"Along {axis.name}", _by_value(axis, records), figure(_latency(axis, records))))
-        drawn = _measures(axis, records)
+        drawn = _measures(axis, records, of)
         parts += [figure(one) for one in drawn]
     parts.append(section("Runs that did not pass", _failed(axes, records)))
     write_page(path, f"{name}: campaign", parts)
@@ -86,14 +129,15 @@ def _requirement_names(records: Iterable[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(n.removesuffix(suffix) for r in records for n in r if n.endswith(suffix)))
 
 
-def _requirements(records: Sequence[dict[str, Any]]) -> str:
+def _requirements(records: Sequence[dict[str, Any]], of: Mapping[str, str]) -> str:
     rows_ = []
     for name in _requirement_names(records):
         judged = [record[f"{name}: passed"] for record in records if f"{name}: passed" in record]
         values = sorted(v for r in records if (v := r.get(f"{name}: value")) is not None)
         spread = (values[0], median(values), values[-1]) if values else (math.nan,) * 3
         share = f"{sum(judged)} of {len(judged)}"
-        rows_.append((html.escape(name), share, *(f"{value:.6g}" if math.isfinite(value) else "-" for value in spread)))
+        unit = of.get(f"{name}: value", "")
+        rows_.append((html.escape(name), share, *(html.escape(_told(value, unit)) for value in spread)))
     return table(("requirement", "passed", "least", "median", "largest"), rows_)
 
 
@@ -126,18 +170,21 @@ def _latency(axis: Axis, records: Sequence[dict[str, Any]]) -> go.Figure:
     return drawn
 
 
-def _measures(axis: Axis, records: Sequence[dict[str, Any]]) -> list[go.Figure]:
+def _measures(axis: Axis, records: Sequence[dict[str, Any]], of: Mapping[str, str]) -> list[go.Figure]:
     """A figure for each requirement whose measure differs between runs."""
     figures = []
     for name in _requirement_names(records):
+        unit = of.get(f"{name}: value", "")
+        factor, title = (100, "%") if unit == "ratio" else (1, unit)
         values: dict[str, list[float]] = defaultdict(list)
         for record in records:
             if (value := record.get(f"{name}: value")) is not None:
-                values[str(record[axis.name])].append(value)
+                values[str(record[axis.name])].append(factor * value)
         if len({v for listed in values.values() for v in listed}) > 1:
             drawn = go.Figure()
             for at, listed in values.items():
                 drawn.add_box(x=[at] * len(listed), y=listed, name=at, marker_color="#2471a3", showlegend=False)
+            drawn.update_yaxes(title=title)
             drawn.update_layout(height=300, title={"text": name, "font": {"size": 14}})
             drawn.update_xaxes(title=axis.name, type="category")
             figures.append(drawn)

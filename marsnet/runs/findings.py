@@ -44,7 +44,8 @@ class Finding:
         passed: whether it holds.
         measured: the figure, as text with unit.
         required: the threshold, as text with unit.
-        value: the figure as a number, where it is one: a ratio, seconds, bytes or a count.
+        value: the figure as a number, where it is one.
+        unit: of the value: `ratio`, `s`, `B`, what is counted, or nothing where a program printed the number.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Finding:
     measured: str
     required: str
     value: float | None = None
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,7 @@ def find(requirement: Requirement, case: Case) -> Finding:
                 "no bundle" if longest is None else format_duration(longest),
                 f"at most {format_duration(requirement.at_most)}",
                 longest,
+                "s",
             )
         case StorageRequirement():
             return _storage(requirement, case)
@@ -165,6 +168,7 @@ def programs_ended(case: Case) -> Iterable[Finding]:
             measured,
             "any end" if program.exit == "any" else f"exit code {program.exit}",
             end.code,
+            "exit code",
         )
 
 
@@ -181,7 +185,7 @@ def _printed(requirement: PrintedRequirement, case: Case) -> Finding:
     if not found:
         return Finding(name, False, "nothing of the kind", required)
     if not bounds:
-        return Finding(name, True, repr(found[-1][0]), required, float(len(found)))
+        return Finding(name, True, repr(found[-1][0]), required, float(len(found)), "matches")
     try:
         value = float(found[-1][1])
     except (TypeError, ValueError):
@@ -200,6 +204,7 @@ def _ratio(name: str, good: int, of: int, at_least: float) -> Finding:
         f"{100 * ratio:.2f} % ({good} of {of})",
         f"at least {100 * at_least:g} %",
         ratio,
+        "ratio",
     )
 
 
@@ -225,7 +230,7 @@ def _late(name: str, late: float, bound: float) -> Finding:
     else:
         measured = "not delivered" if math.isinf(late) else f"light time + {format_duration(late)}"
     required = f"at most light time + {format_duration(bound)}"
-    return Finding(name, late <= bound, measured, required, late if math.isfinite(late) else None)
+    return Finding(name, late <= bound, measured, required, late if math.isfinite(late) else None, "s")
 
 
 def _round_trip(requirement: RoundTripRequirement, case: Case) -> Finding:
@@ -259,6 +264,7 @@ def _completion(requirement: CompletionRequirement, case: Case) -> Finding:
         format_duration(took) if complete else f"not complete ({len(times)} of {expected} bundles)",
         f"within {format_duration(requirement.within)}",
         took if complete else None,
+        "s",
     )
 
 
@@ -269,7 +275,12 @@ def _no_loss(case: Case) -> Finding:
     twice = sum(life.deliveries > 1 for life in case.lives.values())
     told = f"{gone} lost, {broken} corrupted, {twice} delivered twice of {len(fates)} accepted"
     return Finding(
-        "nothing accepted is lost", bool(fates) and not gone + broken + twice, told, "none", gone + broken + twice
+        "nothing accepted is lost",
+        bool(fates) and not gone + broken + twice,
+        told,
+        "none",
+        gone + broken + twice,
+        "bundles",
     )
 
 
@@ -282,6 +293,7 @@ def _frames(case: Case) -> Finding:
         f"{missing} of {entered} frames unaccounted for",
         "0 unaccounted for",
         missing,
+        "frames",
     )
 
 
@@ -298,6 +310,7 @@ def _online(requirement: OnlineRequirement, case: Case) -> Finding:
         f"{100 * share:.2f} % of the time",
         f"at least {100 * requirement.at_least:g} %",
         share,
+        "ratio",
     )
 
 
@@ -330,6 +343,7 @@ def _storage(requirement: StorageRequirement, case: Case) -> Finding:
         format_size(peak) + (f" in {node}" if requirement.node is None and node else ""),
         f"at most {format_size(requirement.at_most)}",
         peak,
+        "B",
     )
 
 
@@ -350,6 +364,7 @@ def _volume(requirement: VolumeRequirement, case: Case) -> Finding:
         format_size(volume),
         ", ".join(bounds),
         volume,
+        "B",
     )
 
 
@@ -385,6 +400,7 @@ def _recovery(requirement: RecoveryRequirement, case: Case) -> Finding:
         f"{measured} ({slowest})",
         required,
         worst if math.isfinite(worst) else None,
+        "s",
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from marsnet.runs.findings import Case, Finding, excess, find, percentile, programs_ended
 from marsnet.runs.lives import Life, LightTimes, lives
@@ -67,7 +68,23 @@ def judge(spec: RunSpec, outcome: Outcome) -> Judgement:
     light = LightTimes(spec.plan)
     case = Case(spec, outcome, everyone, light)
     findings = tuple(programs_ended(case)) + tuple(find(each, case) for each in spec.scenario.requirements)
-    return Judgement(findings, tuple(_doubts(spec, outcome)), tuple(_classes(everyone, light)), everyone, light)
+    return Judgement(
+        tuple(_distinct(findings)), tuple(_doubts(spec, outcome)), tuple(_classes(everyone, light)), everyone, light
+    )
+
+
+def _distinct(findings: Sequence[Finding]) -> Iterable[Finding]:
+    """Findings by names of their own: those that require something else of the same say what, or are numbered."""
+    names = Counter(finding.name for finding in findings)
+    taken: set[str] = set()
+    for finding in findings:
+        name = finding.name if names[finding.name] == 1 else f"{finding.name} ({finding.required})"
+        number = 1
+        while name in taken:
+            number += 1
+            name = f"{finding.name} ({finding.required}, {number})"
+        taken.add(name)
+        yield replace(finding, name=name)
 
 
 def _doubts(spec: RunSpec, outcome: Outcome) -> Iterable[str]:

@@ -31,7 +31,14 @@ def verdict(spec: RunSpec, outcome: Outcome, judgement: Judgement, report: Path)
         "rate": spec.rate if outcome.world != "virtual" else None,
         "seed": spec.seed,
         "requirements": [
-            {"name": f.name, "passed": f.passed, "measured": f.measured, "required": f.required, "value": f.value}
+            {
+                "name": f.name,
+                "passed": f.passed,
+                "measured": f.measured,
+                "required": f.required,
+                "value": f.value,
+                "unit": f.unit,
+            }
             for f in judgement.findings
         ],
         "classes": {

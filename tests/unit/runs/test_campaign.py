@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,7 +16,7 @@ import pytest
 
 from marsnet.errors import EnvironmentLacksError, InputError
 from marsnet.runs.campaign import Axis, Results, parse_axes, plan_for, points, run_point, workers
-from marsnet.runs.campaign_results import rows, write_comparison_page, write_parquet
+from marsnet.runs.campaign_results import rows, units, write_comparison_page, write_parquet
 from marsnet.worlds.spec import Outcome, RunSpec
 from marsnet.worlds.virtual import run_virtual
 from marsnet.worlds.warp import world as warp_world
@@ -136,17 +137,28 @@ def without_wall(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def test_the_table_and_the_page_say_what_the_runs_said(tiny: Path, tmp_path: Path) -> None:
     axes = parse_axes(["size=1 kB,90 kB", "seed=1..2"])
-    records = serial(points(tiny, axes))
-    write_parquet(tmp_path / "results.parquet", records)
-    back = pq.read_table(tmp_path / "results.parquet").to_pylist()
+    everything = points(tiny, axes)
+    first = everything[0]
+    plan = plan_for(first.topology, first.scenario.start, first.scenario.duration, first.base)
+    finished = [run_point(point, plan) for point in everything]
+    records, of = rows(finished), units(finished)
+    write_parquet(tmp_path / "results.parquet", records, of)
+    read = pq.read_table(tmp_path / "results.parquet")
+    back = read.to_pylist()
     assert back == records
+    told = {field.name: (field.metadata or {}).get(b"unit", b"").decode() for field in read.schema}
+    assert {name for name, unit in told.items() if unit} == set(of) & set(told)
+    assert told["latency of expedited, 95th percentile: value"] == told["expedited.beyond_p95"] == "s"
+    assert (told["expedited.bytes"], told["delivery of all bundles: value"]) == ("B", "ratio")
     assert [record["passed"] for record in back] == [True, True, False, False]
     assert {record["expedited.bytes"] // record["expedited.delivered"] for record in back[2:]} == {90_000}
-    write_comparison_page(tmp_path / "page.html", "tiny", axes, records, "told")
+    write_comparison_page(tmp_path / "page.html", "tiny", axes, records, of, "told")
     page = (tmp_path / "page.html").read_text()
     assert "2 OF 4 PASSED" in page
     assert "Along size" in page
     assert "latency of expedited, 95th percentile</td></tr>" in page
+    assert re.search(r"delivery of all bundles</td><td>4 of 4</td><td>[\d.]+ %</td>", page)
+    assert re.search(r"latency of expedited, 95th percentile</td><td>2 of 4</td><td>[\d.]+ m?s</td>", page)
     assert len(page) < 8_000_000
 
 

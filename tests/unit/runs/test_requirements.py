@@ -238,3 +238,24 @@ def test_what_no_link_leads_to_is_late_and_not_left_aside() -> None:
     ):
         finding = found(wanted, stranded)
         assert (finding.passed, finding.measured) in {(False, "0.00 % (0 of 1)"), (False, "not delivered")}
+
+
+def test_requirements_of_one_name_are_told_apart() -> None:
+    online = {"kind": "online", "site": "rover", "to": "earth", "at_least": "10 %"}
+    scenario = Scenario.model_validate(
+        {
+            "marsnet": "scenario/1", "name": "s", "topology": "t.yaml", "start": "2026-10-01", "duration": "5000 s",
+            "traffic": FLOWS, "requirements": [
+                online, online | {"patience": "1 h"}, online | {"at_least": "20 %"}, {"kind": "nothing_lost"}
+            ],
+        }
+    )  # fmt: skip
+    spec = RunSpec(scenario, None, PLAN, (), 1, 1.0, Path())  # type: ignore[arg-type]
+    findings = judge(spec, Outcome("virtual", [], {}, [], elapsed=END)).findings
+    assert [finding.name for finding in findings] == [
+        "rover online to earth (at least 10 %)",
+        "rover online to earth (at least 10 %, 2)",
+        "rover online to earth (at least 20 %)",
+        "nothing accepted is lost",
+    ]
+    assert [finding.unit for finding in findings] == ["ratio", "ratio", "ratio", "bundles"]
