@@ -30,7 +30,9 @@ PROGRAMS = (
 DISK = 8 * GIB
 """Bytes that the parts of a guest and the guests that are kept take at most while they are made."""
 IDS = 65_536
-"""Subordinate ids that a root file system takes: users.conf(5) and useradd(8) give as many."""
+"""Subordinate ids that a root file system takes; useradd(8) gives people as many."""
+_FIRST_ID = 100_000
+"""The first that useradd(8) gives (login.defs(5), SUB_UID_MIN)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +75,14 @@ def unprivileged(etc: Path = Path("/etc"), probe: Sequence[str] = ("unshare", "-
     if which("newuidmap") is None:
         yield Lack("newuidmap, by which root's files are made without root, is not installed", package="uidmap")
     user = pwd.getpwuid(os.geteuid()).pw_name
-    if any(_ids(etc / name, user) < IDS for name in ("subuid", "subgid")):
+    listings = [etc / name for name in ("subuid", "subgid")]
+    lacking = [listing for listing in listings if not _has_ids(listing, user)]
+    if lacking:
+        used = [first + length for listing in listings for _, first, length in _ranges(listing)]
         yield Lack(
-            f"the user {user} has no range of {IDS} subordinate ids in {etc / 'subuid'} and {etc / 'subgid'}",
-            fix=f"usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}",
+            f"the user {user} has no range of {IDS} subordinate ids in {' and '.join(map(str, lacking))}",
+            # usermod(8) has an option for it, and refuses while the user is logged in.
+            fix=f"echo {user}:{max([_FIRST_ID, *used])}:{IDS} | tee --append {' '.join(map(str, lacking))}",
         )
     if subprocess.run(probe, capture_output=True, check=False).returncode != 0:
         yield Lack(
@@ -85,11 +91,16 @@ def unprivileged(etc: Path = Path("/etc"), probe: Sequence[str] = ("unshare", "-
         )
 
 
-def _ids(listing: Path, user: str) -> int:
-    """Length of the first range that a user has, which is the one that mmdebstrap takes."""
+def _has_ids(listing: Path, user: str) -> bool:
+    """Whether a user's first range, which is the one that mmdebstrap takes, is long enough."""
+    return next((length for name, _, length in _ranges(listing) if name == user), 0) >= IDS
+
+
+def _ranges(listing: Path) -> list[tuple[str, int, int]]:
+    """User, first id and length of each line (subuid(5))."""
     lines = listing.read_text().splitlines() if listing.is_file() else []
-    ranges = (line.split(":") for line in lines)
-    return next((int(fields[2]) for fields in ranges if fields[0] == user and len(fields) == 3), 0)
+    found = (line.split(":") for line in lines)
+    return [(name, int(first), int(length)) for name, first, length in (f for f in found if len(f) == 3)]
 
 
 def require(folder: Path) -> None:

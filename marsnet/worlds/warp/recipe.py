@@ -221,7 +221,11 @@ def node_image(target: Path, parts_: Parts, program: Path) -> None:
 
 def _kernel(say: Say) -> Path:
     """The folder that the distribution's kernel package is unpacked in, with its modules' index."""
-    listed = _output(["apt-cache", "depends", "--important", _KERNEL])
+    # Where apt has no lists at all this ends with an error, where they lack the package with nothing.
+    try:
+        listed = _output(["apt-cache", "depends", "--important", _KERNEL])
+    except EnvironmentLacksError:
+        listed = ""
     names = [line.split()[-1] for line in listed.splitlines() if "Depends:" in line]
     if not names:
         raise EnvironmentLacksError(f"apt knows no package {_KERNEL}", fix="apt-get update")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -65,11 +66,19 @@ def test_a_user_without_ids_is_given_some(
     installed("newuidmap", monkeypatch=monkeypatch)
     (subordinate / name).write_text(text.format(user=getpass.getuser()))
     (lack,) = needs.unprivileged(subordinate, probe=("true",))
-    assert "no range of 65536 subordinate ids" in lack.what
-    assert lack.fix.startswith("usermod --add-subuids ")
-    assert lack.fix.endswith(f" {getpass.getuser()}")
+    assert f"no range of 65536 subordinate ids in {subordinate / name}" in lack.what
+    assert lack.fix.startswith(f"echo {getpass.getuser()}:231072:65536 | tee --append ")
+    assert lack.fix.endswith(f" {subordinate / name}")
     (subordinate / name).unlink()
     assert [lack] == list(needs.unprivileged(subordinate, probe=("true",)))
+
+
+def test_the_remedy_of_missing_ids_mends_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed("newuidmap", monkeypatch=monkeypatch)
+    (lack,) = needs.unprivileged(tmp_path, probe=("true",))
+    subprocess.run(["sh", "-c", lack.fix], check=True, capture_output=True)
+    assert (tmp_path / "subuid").read_text() == f"{getpass.getuser()}:100000:65536\n"
+    assert list(needs.unprivileged(tmp_path, probe=("true",))) == []
 
 
 def test_what_a_user_lacks_has_a_remedy_each(subordinate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,6 +104,15 @@ def test_nothing_is_begun_that_cannot_be_ended(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(EnvironmentLacksError, match="mmdebstrap is not installed"):
         recipe._root("root", ["python3"], "bookworm", (), told.append)
     assert told == []
+
+
+def test_a_kernel_package_that_apt_does_not_know(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "apt-cache"
+    program.write_text("#!/bin/sh\necho 'E: No packages found' >&2\nexit 100\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(EnvironmentLacksError, match=r"apt knows no package linux-image.*apt-get update"):
+        recipe._kernel(lambda _: None)
 
 
 def test_a_root_that_failed_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
