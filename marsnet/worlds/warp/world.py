@@ -105,7 +105,6 @@ def _mission(
     spec: RunSpec, folder: Path, tell: Progress, wanted: EmulatedOptions, replay: Replay | None = None
 ) -> Path:
     """Run a guest from start to end; returns the folder in `folder` of what it has sent."""
-    began = time.monotonic()
 
     def say(step: str) -> None:
         tell(0.0, f"setting up: {step}")
@@ -154,6 +153,8 @@ def _mission(
     shell = None if replay is None else folder / "shell"
     terminal = Terminal(folder / "shell")
     say("resuming the guest")
+    # What is made once is no part of the run's pace.
+    began = time.monotonic()
     start = Order(made.kernel, made.root, memory, folder, mission, seed=spec.seed, kept=kept, shell=shell)
     try:
         with Guest(start) as guest:
@@ -292,7 +293,7 @@ def _follow(message: dict[str, Any], spec: RunSpec, tell: Progress, began: float
     if "state" in message:
         share = float(message.get("share", 0.0))
         wall = time.monotonic() - began
-        pace = f", {share * duration / wall:,.0f} times real time" if share > 0 else ""
+        pace = f", {share * duration / wall:,.1f} times real time" if share > 0 else ""
         tell(share, f"{message['state']}{pace}")
 
 
