@@ -29,6 +29,10 @@ from marsnet.worlds.watch import changes
 
 PATIENCE = 1800.0
 """Host seconds without a word from the guest after which it counts as hung."""
+_REMEDY = "run it again, and where it ends likewise, remove .cache/warp, so that the guest is made anew"
+_LAST_LINES = 12
+LOGS = ("console.log", "qemu.log")
+"""What a guest and its QEMU had to say: files in the folder of its order."""
 MISSION_BYTES = 256 << 20
 """Size of the mission device."""
 _KERNEL_ARGUMENTS = (
@@ -129,7 +133,7 @@ class Guest:
                 self._control.take_over(str(self._order.kept.state))
             self._control.begin()
         except RunInvalidError as error:
-            raise RunInvalidError(f"{error}: {self._last_words()}") from None
+            raise self._broken(str(error)) from None
 
     def keep(self, state: Path) -> None:
         """Write the state of the guest, which has said that it stops, to a file; its memory is in the file for it.
@@ -202,20 +206,25 @@ class Guest:
         ready: list[int] = []
         while not (read := os.read(self._reader, 1 << 20)):
             if ended in ready:
-                raise RunInvalidError(f"the guest ended before its run: {self._last_words()}")
+                raise self._broken("the guest ended before its run")
             ready, _, _ = select.select([self._news, ended], [], [], PATIENCE)
             if not ready:
-                raise RunInvalidError(f"the guest has said nothing for {PATIENCE:g} s: {self._last_words()}")
+                raise self._broken(f"the guest has said nothing for {PATIENCE:g} s")
             if self._news in ready:
                 os.read(self._news, 65536)
         return read
 
+    def _broken(self, what: str) -> RunInvalidError:
+        """What became of the guest, its last words, and what to do about it."""
+        return RunInvalidError(f"{what}: {self._last_words()}; to fix it: {_REMEDY}")
+
     def _last_words(self) -> str:
         words: list[str] = []
-        for path in (self._order.folder / "qemu.log", self.console):
+        for path in (self._order.folder / name for name in reversed(LOGS)):
             with suppress(OSError):
-                lines = path.read_text(errors="replace").splitlines()
-                words += [line.strip() for line in lines if line.strip()][-12:]
+                lines = [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
+                # After a panic come registers and calls; what it was about stands before them.
+                words += [line for line in lines[:-_LAST_LINES] if "Kernel panic" in line] + lines[-_LAST_LINES:]
         return " | ".join(words) or "it left no word"
 
 

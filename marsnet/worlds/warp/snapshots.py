@@ -24,7 +24,7 @@ from marsnet.worlds.warp import recipe
 from marsnet.worlds.warp.agent import LENGTH
 from marsnet.worlds.warp.archives import Content, write_tar
 from marsnet.worlds.warp.foreign_images import ForeignImages
-from marsnet.worlds.warp.machine import MISSION_BYTES, Guest, Kept, Order, version
+from marsnet.worlds.warp.machine import LOGS, MISSION_BYTES, Guest, Kept, Order, version
 from marsnet.worlds.warp.recipe import Parts, Say
 
 DRIVER = "marsnet.worlds.warp.guest"
@@ -138,12 +138,18 @@ def _base(parts: Parts, memory: int, say: Say) -> Kept:
 def _make(order: Order, scratch: Path, say: Say) -> None:
     results = scratch / "results"
     results.mkdir()
-    with Guest(order) as guest:
-        for message in guest.messages(results):
-            raise_failure(message)
-            if "state" in message:
-                say(f"{message['state']} after {message['guest']:.1f} s of its own")
-        guest.keep(scratch / "state")
+    try:
+        with Guest(order) as guest:
+            for message in guest.messages(results):
+                raise_failure(message)
+                if "state" in message:
+                    say(f"{message['state']} after {message['guest']:.1f} s of its own")
+            guest.keep(scratch / "state")
+    except RunInvalidError:
+        for name in LOGS:
+            if (scratch / name).exists():
+                shutil.copyfile(scratch / name, recipe.cache() / f"failed-{name}")
+        raise
     for path in list(scratch.iterdir()):
         if path.name not in {"ram", "state"}:
             shutil.rmtree(path) if path.is_dir() else path.unlink()

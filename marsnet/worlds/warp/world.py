@@ -29,7 +29,7 @@ from marsnet.worlds.warp import recipe
 from marsnet.worlds.warp.agent import PACKAGES
 from marsnet.worlds.warp.archives import Content, pickled, unpack
 from marsnet.worlds.warp.foreign_images import foreign_images
-from marsnet.worlds.warp.machine import Guest, Order
+from marsnet.worlds.warp.machine import LOGS, Guest, Order
 from marsnet.worlds.warp.needs import require_memory
 from marsnet.worlds.warp.shell import MOMENT, Terminal
 from marsnet.worlds.warp.snapshots import raise_failure, ready_guest, write_mission
@@ -298,7 +298,7 @@ def _follow(message: dict[str, Any], spec: RunSpec, tell: Progress, began: float
 
 
 def _keep_logs(folder: Path, run: Path) -> None:
-    for name in ("console.log", "qemu.log"):
+    for name in LOGS:
         if (folder / name).exists():
             shutil.copyfile(folder / name, run / f"guest-{name}")
 

@@ -145,10 +145,13 @@ def test_messages_and_files_come_in_order(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_guest_that_panics_is_an_invalid_run_with_its_last_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = f"echo 'Kernel panic - not syncing: out of memory' >{tmp_path}/console.log"
+    trace = "".join(f"echo call {number};" for number in range(30))
+    script = f"{{ echo 'Kernel panic - not syncing: out of memory'; {trace} }} >{tmp_path}/console.log"
     with (
         guest_that(tmp_path, script, monkeypatch) as guest,
-        pytest.raises(RunInvalidError, match=r"ended before its run: .*Kernel panic") as caught,
+        pytest.raises(
+            RunInvalidError, match=r"ended before its run: Kernel panic - not .* \| call 29; to fix it: "
+        ) as caught,
     ):
         list(guest.messages(tmp_path))
     assert caught.value.exit_code == 3
@@ -240,6 +243,17 @@ def test_a_pickle_does_not_depend_on_the_way_that_a_run_has_come(tmp_path: Path)
     assert elsewhere == spec
     assert pickled(elsewhere) == pickled(spec)
     assert pickle.loads(pickled(spec)) == spec  # noqa: S301 - made above
+
+
+def test_a_guest_that_cannot_be_made_leaves_its_console(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scratch = tmp_path / "made"
+    scratch.mkdir()
+    monkeypatch.setattr(recipe, "place", lambda: tmp_path / "warp")
+    guest_that(scratch, f"echo what came last >{scratch}/console.log", monkeypatch)
+    monkeypatch.setattr(needs, "available_memory", lambda: 1 << 40)
+    with pytest.raises(RunInvalidError, match="what came last"):
+        snapshots._make(order(scratch), scratch, lambda _: None)
+    assert (tmp_path / "warp" / "failed-console.log").read_text() == "what came last\n"
 
 
 def test_what_a_killed_maker_has_left_is_cleared_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
