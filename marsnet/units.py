@@ -72,7 +72,8 @@ def quantity(value: object, dimension: str) -> float:
         raise InputError(f"{value!r}: {unit!r} is no unit of {dimension}", remedy=remedy)
     if unit == "dBm":
         number -= 30.0
-    result = number * units[unit]
+    # A hundredth has no exact floating-point number: 95 times it is more than 0.95.
+    result = number / 100 if unit == "%" else number * units[unit]
     if not math.isfinite(result):
         raise InputError(f"{value!r} is not finite", remedy=remedy)
     return result

@@ -339,7 +339,7 @@ def _storage(requirement: StorageRequirement, case: Case) -> Finding:
     peak = peaks.get(node, 0)
     return Finding(
         f"storage peak of {requirement.node or 'any node'}",
-        peak <= requirement.at_most,
+        peak <= requirement.at_most + 0.5,
         format_size(peak) + (f" in {node}" if requirement.node is None and node else ""),
         f"at most {format_size(requirement.at_most)}",
         peak,
@@ -360,7 +360,8 @@ def _volume(requirement: VolumeRequirement, case: Case) -> Finding:
     bounds += [f"at most {format_size(most)}"] if math.isfinite(most) else []
     return Finding(
         f"volume of {_subject(requirement)}" + (f" via {via}" if via else ""),
-        least <= volume <= most,
+        # Bounds with a unit are seldom whole numbers to the last bit, and volumes are.
+        least - 0.5 <= volume <= most + 0.5,
         format_size(volume),
         ", ".join(bounds),
         volume,

@@ -77,3 +77,7 @@ def test_what_people_read() -> None:
     assert format_duration(SOL * 5) == "5.00 sols"
     assert format_rate(2.048e6) == "2.048 Mbit/s"
     assert format_size(64_000) == "64 kB"
+
+
+def test_percentages_are_the_nearest_shares() -> None:
+    assert [quantity(f"{percent} %", "fraction") for percent in range(101)] == [percent / 100 for percent in range(101)]
