@@ -28,6 +28,7 @@ engine_t *engine_new(uint64_t ram_bytes, int spill_file, int alarm)
     e->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     e->event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     e->alarm = alarm;
+    e->armed = FAR;
     store_init(&e->store, ram_bytes, spill_file, e->event, alarm);
     read_wall(e);
     e->steps = 0;
@@ -49,6 +50,13 @@ void engine_free(engine_t *e)
     free(e);
 }
 
+/* What the worker is woken for by the receive ring; returns whether it is so. */
+int listen_to(dir_t *d, uint32_t events)
+{
+    struct epoll_event ev = {.events = events, .data.u32 = d->id};
+    return !epoll_ctl(d->engine->epoll, EPOLL_CTL_MOD, d->cfg.rx, &ev);
+}
+
 static void on_event(engine_t *e, uint32_t id, uint32_t events)
 {
     uint64_t count;
@@ -57,6 +65,7 @@ static void on_event(engine_t *e, uint32_t id, uint32_t events)
     if (id == ID_TIMER) {
         if (read(e->timer, &count, sizeof count) < 0)
             return;
+        e->armed = FAR;
     } else if (id == ID_EVENT) {
         eventfd_read(e->event, &count);
         for (uint32_t i = 0; i < e->ids; i++) /* one of them may have waited for the disk */
@@ -87,8 +96,10 @@ void engine_run(engine_t *e)
         }
         int sleep = next > engine_now();
         struct itimerspec t = {.it_value = {next / 1000000000, next % 1000000000}};
-        if (sleep)
+        if (sleep && next != e->armed) {
             timerfd_settime(e->timer, TFD_TIMER_ABSTIME, next == FAR ? &(struct itimerspec){0} : &t, NULL);
+            e->armed = next;
+        }
         e->wakes += (uint64_t)sleep;
         pthread_mutex_unlock(&e->store.lock);
         int n = epoll_wait(e->epoll, ev, 64, sleep ? -1 : 0);
@@ -209,7 +220,7 @@ void dir_clock(dir_t *d, int64_t now, int paused)
 
 void dir_stats(dir_t *d, wire_stats_t *out)
 {
-    enter(d->engine);
+    settle(d);
     if (!d->st.gone)
         count_ring_drops(d);
     *out = d->st;
@@ -219,13 +230,13 @@ void dir_stats(dir_t *d, wire_stats_t *out)
     out->offset = d->offset;
     out->known = pipe_at(d->pipe, out->now, &out->seg, &out->delay);
     out->capture_lost = d->capture ? d->capture->lost : 0;
-    pthread_mutex_unlock(&d->engine->store.lock);
+    leave(d->engine);
 }
 
 /* From here on frames are written to `capture`; NULL ends that. */
 void dir_capture(dir_t *d, capture_t *capture)
 {
-    enter(d->engine);
+    settle(d);
     d->capture = d->pipe->tap_ctx = capture;
     d->pipe->tap = capture ? capture_frame : NULL;
     leave(d->engine);

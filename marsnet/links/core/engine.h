@@ -47,6 +47,9 @@ typedef struct {
     wire_config_t cfg;
     uint64_t next_id;
     int64_t offset, frozen, empty_at; /* line time = monotonic + offset; while paused: frozen */
+    int64_t came, deaf;               /* monotonic: the last frame was taken; nobody is woken by frames before; 0: by each */
+    uint32_t taken;                   /* frames since then */
+    int train;                        /* they come many at a time */
     capture_t *capture;
     wire_stats_t st;
 } dir_t;
@@ -58,6 +61,7 @@ typedef struct engine {
     uint32_t ids;
     int epoll, timer, event, alarm, stop;
     uint64_t wakes, steps;
+    int64_t armed; /* what the timer is set to; FAR: it is not */
     int64_t wall; /* CLOCK_REALTIME - CLOCK_MONOTONIC at the last reading */
 } engine_t;
 
@@ -68,6 +72,7 @@ static inline int64_t line_time(const dir_t *d, int64_t mono) { return d->st.pau
 int64_t engine_now(void);
 void read_wall(engine_t *e);
 void service(dir_t *d);
+int listen_to(dir_t *d, uint32_t events);
 void count_ring_drops(dir_t *d);
 void capture_frame(void *capture, uint32_t side, const rec_t *r, int64_t when, int reason);
 

@@ -440,13 +440,48 @@ size_t pipe_pop(pipe_t *p, int64_t now, rec_t *out, size_t max)
     return n;
 }
 
-int64_t pipe_next(pipe_t *p)
+/* When the first of what has left comes out. */
+static int64_t out_next(pipe_t *p)
 {
     pipe_advance(p, p->clock);
     int64_t due = p->st.fly.frames ? fifo_due(p->store, &p->flight, p->clock) : FAR;
-    if (fifo_peek(p->store, &p->drops) && p->clock < due)
-        due = p->clock;
+    return fifo_peek(p->store, &p->drops) && p->clock < due ? p->clock : due;
+}
+
+int64_t pipe_next(pipe_t *p)
+{
+    int64_t due = out_next(p);
     return due < p->next_tx ? due : p->next_tx;
+}
+
+/* No frame whose last bit leaves at `t` or later, while this segment holds, arrives earlier. */
+static int64_t soonest(const seg_t *s, int64_t t) { return s->slope > -(1ll << 62) ? t + delay_at(s, t) : t; }
+
+/* When the first frame that leaves at `from` or later can arrive, as far as the timeline tells. */
+int64_t pipe_soonest(const pipe_t *p, int64_t from)
+{
+    const track_t *line = &p->sender;
+    int64_t first = p->horizon;
+    if (from >= p->horizon || !line->n || from < line->seg[0].t0)
+        return from;
+    if (p->busy && soonest(&p->busy_seg, from) < first)
+        first = soonest(&p->busy_seg, from);
+    for (size_t k = in_force(line, line->cur, from); k < line->n && line->seg[k].t0 < first; k++) {
+        int64_t arrival = soonest(&line->seg[k], from > line->seg[k].t0 ? from : line->seg[k].t0);
+        first = arrival < first ? arrival : first;
+    }
+    return first;
+}
+
+/* As `pipe_next`, for a caller who need not know of each frame when it leaves: what happens at the sending side is told
+ * in time for what arrives, and happens when it was to. Half of the time that the first frame yet to leave takes at
+ * least is left for its way to the disk and back. */
+int64_t pipe_next_arrival(pipe_t *p)
+{
+    int64_t due = out_next(p), from = p->next_tx;
+    if (from < due)
+        from += (pipe_soonest(p, from) - from) / 2;
+    return due < from ? due : from;
 }
 
 /* in = out + queued + in flight + dropped; what was dropped is also counted by reason. */

@@ -70,6 +70,8 @@ size_t pipe_gather(pipe_t *p, int64_t now, rec_t **out, size_t max);
 void pipe_release(pipe_t *p, size_t n);
 size_t pipe_pop(pipe_t *p, int64_t now, rec_t *out, size_t max);
 int64_t pipe_next(pipe_t *p);
+int64_t pipe_next_arrival(pipe_t *p);
+int64_t pipe_soonest(const pipe_t *p, int64_t from);
 int pipe_balanced(pipe_t *p);
 void pipe_abandon(pipe_t *p);
 int pipe_at(pipe_t *p, int64_t now, seg_t *out, int64_t *delay);

@@ -7,6 +7,7 @@
 #include <linux/if_packet.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -14,6 +15,10 @@
 #define RX_BATCH 256
 #define TX_BATCH 64
 #define TX_TURN 512       /* frames that one direction may send before the others get their turn */
+#define HOLD_SLOT 488     /* ns for which frames may gather in the ring, for each of its slots; 1 ms at most */
+#define HOLD_MOST 1000000
+#define FAR_AWAY 10 /* times as long it takes to the other end at least */
+#define TRAIN 8     /* frames in that time after which more are waited for */
 #define STEP_LIMIT 200000 /* ns by which wall clock and monotonic clock may part between two readings */
 
 static const char *const reason_names[REASONS] = {
@@ -160,6 +165,7 @@ static int drain(dir_t *d)
         }
         if (!n)
             read_wall(d->engine);
+        d->taken++;
         if (status & TP_STATUS_LOSING)
             count_ring_drops(d);
         accept_frame(d, h, status, &mono);
@@ -217,6 +223,26 @@ static void send_batch(dir_t *d, rec_t **due, size_t n)
     pipe_release(d->pipe, n);
 }
 
+/* Frames that come one after another to leave for far away wake nobody one by one, for whom their sender would have to
+ * stop: they gather for a while, unless they may fill the ring. The kernel has noted when each came. */
+static void gather(dir_t *d, int64_t mono)
+{
+    if (d->deaf ? mono < d->deaf : !d->taken)
+        return;
+    int64_t now = line_time(d, mono), slots = d->cfg.slots, since = mono - d->came;
+    int64_t hold = slots * HOLD_SLOT < HOLD_MOST ? slots * HOLD_SLOT : HOLD_MOST;
+    int fit = !d->capture && !d->st.paused && pipe_soonest(d->pipe, now) - now >= FAR_AWAY * hold &&
+              d->taken * hold <= slots / 8 * since;
+    int more = d->deaf ? d->taken >= TRAIN : d->train || d->taken > 1 || since < hold;
+    d->train = d->deaf ? d->taken > 0 : more;
+    if (fit && more)
+        d->deaf = d->deaf || listen_to(d, 0) ? mono + hold : 0;
+    else if (d->deaf)
+        d->deaf = listen_to(d, EPOLLIN) ? 0 : mono + hold;
+    d->came = mono;
+    d->taken = 0;
+}
+
 /* One turn of a direction: take what has come, send what is due, and find out when there is more to do. */
 void service(dir_t *d)
 {
@@ -226,17 +252,21 @@ void service(dir_t *d)
     e->due[d->id] = FAR;
     if (d->st.gone)
         return;
-    int64_t now = line_time(d, engine_now());
+    int64_t mono = engine_now(), now = line_time(d, mono);
     int empty = drain(d);
+    gather(d, mono);
     pipe_advance(p, empty || p->arrival > now ? now : p->arrival);
     for (size_t turn = 0, n; turn < TX_TURN && (n = pipe_gather(p, now, due, TX_BATCH)); turn += n)
         send_batch(d, due, n);
     pipe_balanced(p);
-    int64_t fetch = fifo_fetch(&e->store, &p->flight, now), next = pipe_next(p);
+    int64_t fetch = fifo_fetch(&e->store, &p->flight, now);
+    int64_t next = d->capture ? pipe_next(p) : pipe_next_arrival(p);
     if (fetch < next)
         next = fetch;
     if (!empty)
         e->due[d->id] = 0;
     else if (next != FAR && !d->st.paused)
         e->due[d->id] = next - d->offset;
+    if (d->deaf && d->deaf < e->due[d->id])
+        e->due[d->id] = d->deaf;
 }

@@ -106,6 +106,17 @@ def test_ping_over_five_seconds_takes_ten(lab: Any, client: DelayLineClient) -> 
     assert figures(client)["delivered"]["frames"] == 3
 
 
+def test_frames_of_a_train_wake_the_line_for_their_arrivals_only(lab: Any, client: DelayLineClient) -> None:
+    both(client, delay_ns=1000 * MS, rate_bps=1_000_000)
+    listener, before = listen(lab, 100, 10), client.stats()["wakes"]
+    send(lab, 100)
+    assert len(received(listener)) == 100
+    woken = client.stats()["wakes"] - before
+    # Frame by frame they come, leave and arrive: three times a hundred.
+    assert woken < 180, woken
+    assert figures(client)["delivered"]["frames"] == 100
+
+
 def test_what_had_left_arrives_and_the_rest_is_held(lab: Any, client: DelayLineClient) -> None:
     both(client, delay_ns=500 * MS)
     sink = listen(lab, 100, 5)

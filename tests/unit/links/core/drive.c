@@ -64,6 +64,52 @@ static void physics(int carry)
     pipe_free(p);
 }
 
+/* As often as not its light time shrinks. */
+static size_t approaching(seg_t *seg, int64_t from)
+{
+    size_t n = timeline(seg, from);
+    for (size_t i = 0; i < n; i++)
+        seg[i].slope *= any(2) ? 1 : -1;
+    return n;
+}
+
+/* Who wakes when frames come and when `pipe_next_arrival` says so finds none that was due before. */
+static void arrivals(void)
+{
+    pipe_config_t cfg = {.classes = 3, .weighted = any(2), .max_frame = 1600, .carry = 1, .seed = any(99)};
+    for (int c = 0; c < 3; c++)
+        cfg.limit_bytes[c] = 90000, cfg.limit_frames[c] = 5 + any(40), cfg.quantum[c] = 1600;
+    pipe_t *p = pipe_new(&cfg, NULL);
+    seg_t seg[8];
+    uint8_t data[1600] = {0};
+    rec_t *due[32];
+    int64_t now = 0, push = 0, known = FAR, wake;
+    uint64_t found = 0, woken = 0;
+    pipe_replace(p, INT64_MIN, seg, approaching(seg, 0), known);
+    for (int i = 0; i < 2000; i++, push += (int64_t)any(any(9) ? 900 : 90000)) {
+        if (!any(40) || known <= push) {
+            size_t n = approaching(seg, now + 1);
+            known = any(2) ? FAR : push + 9000;
+            pipe_replace(p, now + 1, seg, n, known);
+        }
+        for (; wake = pipe_next_arrival(p), wake <= push; woken++) {
+            if (wake < now)
+                exit(4);
+            pipe_advance(p, now = wake);
+            for (size_t n; (n = pipe_gather(p, now, due, 32)); found += n) {
+                for (size_t k = 0; k < n; k++)
+                    if (due[k]->t != now)
+                        exit(5);
+                pipe_release(p, n);
+            }
+        }
+        pipe_push(p, data, 1 + (uint32_t)any(1600), (uint32_t)any(3), now = push, (uint64_t)i);
+    }
+    if (!found || woken > 2000 + found)
+        exit(6);
+    pipe_free(p);
+}
+
 static int stop, file;
 static engine_t *engine;
 static dir_t *dirs[2];
@@ -187,6 +233,6 @@ static int sockets(const char *folder, const char *path)
 int main(int argc, char **argv)
 {
     for (int i = 0; i < 30; i++)
-        physics(i & 1);
+        physics(i & 1), arrivals();
     return argc > 2 ? sockets(argv[1], argv[2]) : 0;
 }
