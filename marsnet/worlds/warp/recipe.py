@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import functools
+import hashlib
 import importlib.metadata
 import os
 import shutil
@@ -29,6 +30,8 @@ from marsnet.worlds.warp.archives import Content, to_initramfs, write_image, wri
 NODE_IMAGE = "marsnet/node:warp"
 """Tag of the bundle node's image inside the guest."""
 Say = Callable[[str], None]
+# No file of a root is younger than the guest's first clock, and whoever has a password has it since (mmdebstrap(1)).
+_DATES = {"SOURCE_DATE_EPOCH": "1767225600"}
 
 _KERNEL = "linux-image-cloud-amd64"
 _NODE_CONFIG = {
@@ -276,11 +279,29 @@ def _python(service: str, python: str, say: Say) -> Path:
         with tempfile.TemporaryDirectory(dir=cache()) as scratch:
             _output([sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile",
                      "--no-deps", "--target", f"{scratch}/packages", *pins])  # fmt: skip
-            for tests in [path for path in Path(scratch).rglob("tests") if path.is_dir()]:
-                shutil.rmtree(tests)
+            _strip(Path(scratch) / "packages")
             _compile(Path(scratch) / "packages", "/opt/dependencies")
             (Path(scratch) / "packages").rename(folder)
     return folder
+
+
+def _strip(folder: Path) -> None:
+    """Remove tests, and what says where and by what packages were installed: so it is the same on every machine."""
+    for tests in [path for path in folder.rglob("tests") if path.is_dir()]:
+        shutil.rmtree(tests)
+    shutil.rmtree(folder / "bin", ignore_errors=True)
+    for name in ("RECORD", "WHEEL", "direct_url.json"):
+        for path in folder.glob(f"*.dist-info/{name}"):
+            path.unlink()
+
+
+def digest(root: Path) -> str:
+    """SHA-256 of a root, in hexadecimal digits; it is read once and kept beside it."""
+    kept = root.with_suffix(".sha256")
+    if not kept.exists():
+        with root.open("rb") as file:
+            kept.write_text(hashlib.file_digest(file, "sha256").hexdigest())
+    return kept.read_text()
 
 
 def _closure(names: list[str]) -> dict[str, str]:
@@ -341,7 +362,10 @@ def _require() -> None:
 
 
 def _output(command: list[str], cwd: Path | None = None) -> str:
-    done = subprocess.run(command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=cwd, env={**os.environ, **_DATES}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
     if done.returncode != 0:
         tail = " | ".join(line[:200] for line in (done.stderr or done.stdout).strip().splitlines()[-6:])
         raise EnvironmentLacksError(f"{command[0]} ended with {done.returncode}: {tail}", fix="apt-get update")

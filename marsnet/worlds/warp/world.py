@@ -139,7 +139,7 @@ def _mission(
         "mission/run/plan.json": (spec.folder / "plan.json").read_bytes(),
         **files,
     }
-    content = content_of([kept.ram.parent], entries)
+    content = content_of([kept.ram.parent], entries | {"root": recipe.digest(made.root).encode()})
     (spec.folder / CONTENT).write_text(content + "\n", encoding="ascii")
     if replay is not None and replay.content not in ("", content):
         raise InputError(
