@@ -300,6 +300,31 @@ def test_histograms_of_the_kernel_are_read(tmp_path: Path) -> None:
     assert idle_seconds("cpu  100 0 50 123456 7 0 0 0 0 0\ncpu0 1 2 3 4\n") == 1234.56
 
 
+def test_packages_are_the_same_wherever_they_were_installed(tmp_path: Path) -> None:
+    for name, prefix in (("one", "/home/a"), ("other", "/tmp/b")):
+        folder = tmp_path / name
+        for path in ("bin", "that/tests/inner", "that-1.0.dist-info"):
+            (folder / path).mkdir(parents=True)
+        (folder / "bin" / "tool").write_text(f"#!{prefix}/bin/python")
+        (folder / "that" / "__init__.py").write_text("")
+        for file in ("RECORD", "WHEEL", "METADATA"):
+            (folder / "that-1.0.dist-info" / file).write_text("Name: that" if file == "METADATA" else prefix)
+        recipe._strip(folder)
+        write_tar(tmp_path / f"{name}.tar", {"opt": folder})
+    assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "other.tar").read_bytes()
+    with tarfile.open(tmp_path / "one.tar") as archive:
+        assert {name.rpartition("/")[2] for name in archive.getnames() if "." in name} >= {"__init__.py", "METADATA"}
+
+
+def test_a_root_is_known_by_its_content(tmp_path: Path) -> None:
+    root = tmp_path / "initramfs-abc.cpio"
+    root.write_bytes(b"content")
+    told = hashlib.sha256(b"content").hexdigest()
+    assert recipe.digest(root) == told
+    root.write_bytes(b"")
+    assert recipe.digest(root) == told, "it is read once"
+
+
 def test_a_mission_is_what_the_device_begins_with(tmp_path: Path) -> None:
     device = write_mission(tmp_path, {"mission/order.json": b"{}"})
     with device.open("rb") as file:

@@ -124,6 +124,7 @@ def test_a_folder_of_another_world(tmp_path: Path) -> None:
 def test_what_has_changed_since_is_not_replayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(world, "content_of", lambda *arguments: "another")
     made = recipe.Parts(tmp_path / "kernel", tmp_path / "root.cpio", (), "key")
+    made.root.touch()
     monkeypatch.setattr(recipe, "parts", lambda *arguments: made)
     kept = Kept(tmp_path / "kept" / "ram", tmp_path / "kept" / "state")
     monkeypatch.setattr(world, "ready_guest", lambda *arguments: kept)
