@@ -84,7 +84,7 @@ class OnlineRequirement(Strict):
     """Share of the run in which a site had a path to the destination: "Mars online".
 
     There is a path at an instant when bits leaving the site then reach the destination over contacts that were really
-    up, waiting no longer than `patience` in any store on the way.
+    up, visiting no node twice and waiting no longer than `patience` in any store on the way.
     """
 
     kind: Literal["online"]
@@ -150,7 +150,8 @@ class VolumeRequirement(Selection):
 class RecoveryRequirement(Selection):
     """Time after a fault until each flow that is looked at delivers again. A fault that did not happen needs none.
 
-    What had left its source before the fault began does not count.
+    What had left its source before the fault began does not count. A flow that sends nothing after it is left aside,
+    and so is one that has not delivered yet when the run ends before the time is over.
     """
 
     kind: Literal["recovery"]

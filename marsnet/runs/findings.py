@@ -377,23 +377,21 @@ def _recovery(requirement: RecoveryRequirement, case: Case) -> Finding:
         return Finding(name, True, "the fault did not happen", required)
     deliveries: dict[str, list[tuple[float, float]]] = {}
     for life in case.select(requirement):
-        left, delivered = math.inf, math.inf
-        if life.delivered is not None:
-            left, delivered = _left(life, case.light), life.delivered
-        deliveries.setdefault(life.flow, []).append((left, delivered))
-    worst, slowest = 0.0, ""
+        delivered = math.inf if life.delivered is None else life.delivered
+        deliveries.setdefault(life.flow, []).append((_left(life, case.light), delivered))
+    proven, worst, slowest = False, 0.0, ""
     for incident in happened:
         since = incident.end if requirement.after == "end" else incident.start
-        # What was on its way before the fault proves nothing, and who sends nothing after it has nothing to recover.
-        after = {
-            flow: [time for left, time in times if left >= incident.start]
-            for flow, times in deliveries.items()
-            if any(left >= incident.start for left, _ in times)
-        } or {"no flow": []}
-        for flow, times in after.items():
-            took = min((time - since for time in times if time >= since), default=math.inf)
-            if took >= worst:
-                worst, slowest = took, flow
+        for flow, times in deliveries.items():
+            # What was on its way before the fault proves nothing; who sends nothing after it has nothing to recover.
+            after = [time for left, time in times if left >= incident.start]
+            took = min((time - since for time in after if time >= since), default=math.inf)
+            if not after or (math.isinf(took) and since + requirement.within > case.outcome.elapsed):
+                continue
+            if not proven or took > worst:
+                proven, worst, slowest = True, took, flow
+    if not proven:
+        return Finding(name, False, "no flow shows it: nothing is sent after the fault, or the run ends", required)
     measured = format_duration(worst) if math.isfinite(worst) else "never"
     return Finding(
         name,
@@ -406,8 +404,16 @@ def _recovery(requirement: RecoveryRequirement, case: Case) -> Finding:
 
 
 def _left(life: Life, light: LightTimes) -> float:
-    """When a bundle that was delivered had left its source: its arrival at the next node less the light time."""
-    node, time = life.hops[1] if len(life.hops) > 1 else (life.destination, life.delivered or life.created)
+    """When a bundle had left its source: its arrival at the next node less the light time.
+
+    Infinite while it waits there; what ended there counts by its creation.
+    """
+    if len(life.hops) > 1:
+        node, time = life.hops[1]
+    elif life.delivered is not None:
+        node, time = life.destination, life.delivered
+    else:
+        return life.created if life.ends else math.inf
     return time - light.between(life.source, node, life.created)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from marsnet.plan.types import Contact, ContactPlan
@@ -63,8 +65,9 @@ def online_intervals(
 ) -> list[tuple[float, float]]:
     """The intervals of departure times at `site` from which `destination` is reached.
 
-    Works backwards from the destination: good departures over a contact are those whose arrival the next node can
-    send on, at most `patience` later.
+    Works backwards from the destination along every way that visits no node twice: else what bounces between two
+    planets would wait for an hour and never in a store. Good departures over a contact are those whose arrival the next
+    node can send on, at most `patience` later.
 
     Args:
         plan: for light times.
@@ -76,27 +79,62 @@ def online_intervals(
     Returns:
         Disjoint intervals of mission seconds, in order.
     """
-    by_target: dict[str, list[Contact]] = {}
-    for contact in contacts:
-        by_target.setdefault(contact.target, []).append(contact)
-    good: dict[str, list[tuple[float, float]]] = {destination: [(plan.start, plan.end + _HORIZON)]}
-    waiting = [destination]
+    into: dict[str, dict[str, list[Contact]]] = {}
+    for contact in sorted(contacts, key=lambda c: c.start):
+        into.setdefault(contact.target, {}).setdefault(contact.source, []).append(contact)
+    found: list[tuple[float, float]] = []
+    # A node's good times of arrival by the nodes that lie behind it, the fewest first: more add nothing where fewer do.
+    known: dict[str, list[tuple[frozenset[str], list[tuple[float, float]]]]] = {}
+    waiting = deque([(destination, frozenset({destination}), [(plan.start, plan.end + _HORIZON)])])
     while waiting:
-        node = waiting.pop()
-        for contact in by_target.get(node, []):
-            found = []
-            for start, end in good[node]:
-                first = max(contact.start, _departure(plan, contact, start))
-                last = min(contact.end, _departure(plan, contact, end))
-                if first < last:
-                    found.append((first if contact.source == site else first - patience, last))
-            before = good.get(contact.source, [])
-            merged = union(before + found)
-            if merged != before:
-                good[contact.source] = merged
-                if contact.source not in waiting:
-                    waiting.append(contact.source)
-    return [(max(s, plan.start), min(e, plan.end)) for s, e in good.get(site, []) if s < plan.end and e > plan.start]
+        node, behind, good = waiting.popleft()
+        for source, over in into.get(node, {}).items():
+            if source in behind:
+                continue
+            if source == site:
+                found += _departures(plan, over, good, 0.0)
+                continue
+            ways = behind | {source}
+            fresh = union(_departures(plan, over, good, patience))
+            for others, times in known.get(source, []):
+                if others <= ways:
+                    fresh = _minus(fresh, times)
+            if fresh:
+                known.setdefault(source, []).append((ways, fresh))
+                waiting.append((source, ways, fresh))
+    return [(max(s, plan.start), min(e, plan.end)) for s, e in union(found) if s < plan.end and e > plan.start]
+
+
+def _departures(
+    plan: ContactPlan, contacts: Iterable[Contact], good: list[tuple[float, float]], patience: float
+) -> Iterator[tuple[float, float]]:
+    """When to be at a node so that its contacts lead to arrivals in good times; these are disjoint and in order."""
+    starts = [start for start, _ in good]
+    for contact in contacts:
+        arrives = [t + plan.owlt(contact.source, contact.target, t) for t in (contact.start, contact.end)]
+        for start, end in good[max(0, bisect_right(starts, arrives[0]) - 1) : bisect_left(starts, arrives[1])]:
+            first = max(contact.start, _departure(plan, contact, start))
+            last = min(contact.end, _departure(plan, contact, end))
+            if first < last:
+                yield first - patience, last
+
+
+def _minus(intervals: list[tuple[float, float]], others: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Disjoint intervals in order without the times of others, which are likewise."""
+    left = []
+    ends = [end for _, end in others]
+    for start, end in intervals:
+        at = start
+        for index in range(bisect_right(ends, start), len(others)):
+            begin, until = others[index]
+            if begin >= end:
+                break
+            if at < begin:
+                left.append((at, begin))
+            at = until
+        if at < end:
+            left.append((at, end))
+    return left
 
 
 def _departure(plan: ContactPlan, contact: Contact, arrival: float) -> float:

@@ -185,7 +185,8 @@ def test_what_was_on_its_way_before_the_fault_is_no_recovery() -> None:
         step(Step.RECEIVED, "earth", "a", 1700.0, peer="relay"),
     ]
     before = [sent("a", 900.0), *relayed, got("a", 1700.0)]
-    assert found(wanted, before, incidents=fault).measured == "never (no flow)"
+    assert not found(wanted, before, incidents=fault).passed
+    assert found(wanted, before, incidents=fault).measured.startswith("no flow shows it")
     done = [sent("v", 100.0, flow="v"), got("v", 990.0)]
     waited = [step(Step.RECEIVED, "relay", "b", 2001.0, peer="rover"), got("b", 2900.0)]
     again = found(wanted, [*before, *done, sent("b", 950.0), *waited], incidents=fault)
@@ -238,6 +239,21 @@ def test_what_no_link_leads_to_is_late_and_not_left_aside() -> None:
     ):
         finding = found(wanted, stranded)
         assert (finding.passed, finding.measured) in {(False, "0.00 % (0 of 1)"), (False, "not delivered")}
+
+
+def test_a_recovery_that_the_run_is_too_short_to_see_is_left_aside() -> None:
+    wanted = {"kind": "recovery", "fault": "loss", "within": "1200 s"}
+    first, last = (Incident("node_silent", "relay", t, t + 100.0, ("up",), name="loss") for t in (1000.0, 4000.0))
+    records = [sent("a", 1150.0), got("a", 2000.0), sent("b", 4200.0)]
+    assert found(wanted, records, incidents=(first,)).value == 900.0
+    assert found(wanted, records, incidents=(first, last)).value == 900.0, "b may still come"
+    assert not found(wanted, records, incidents=(last,)).passed, "and alone it proves nothing"
+    assert not found(wanted | {"within": "800 s"}, records, incidents=(first, last)).passed, "b may not"
+    # What had expired at its source before the fault needs no recovery, and who sends nothing after it neither.
+    expired = [sent("old", 10.0), step(Step.EXPIRED, "rover", "old", 500.0, reason="lifetime")]
+    assert not found(wanted, expired, incidents=(first,)).passed
+    other = [sent("v", 20.0, flow="v"), step(Step.EXPIRED, "rover", "v", 900.0, reason="lifetime")]
+    assert found(wanted, [*records, *other], incidents=(first,)).measured == "15 min 0.0 s (t)"
 
 
 def test_requirements_of_one_name_are_told_apart() -> None:

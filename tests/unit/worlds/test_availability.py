@@ -37,6 +37,32 @@ def test_patience_bridges_a_short_wait_at_the_relay_and_none_at_the_site() -> No
     assert online(plan, 500.0) == [(100.0, 400.0)]
 
 
+def test_what_bounces_between_two_nodes_does_not_wait_for_a_contact() -> None:
+    plan = plan_of(
+        ("rover", "orbiter", 0.0, 5000.0),
+        ("orbiter", "rover", 0.0, 5000.0),
+        ("orbiter", "earth", 0.0, 1000.0),
+        ("orbiter", "earth", 2000.0, 3000.0),
+    )
+    assert online(plan, 60.0) == [(0.0, 999.0), (1939.0, 2999.0)]
+
+
+def test_a_detour_counts_where_the_straight_way_is_closed() -> None:
+    light = {("rover", "orbiter"): 1.0, ("rover", "high"): 2.0, ("orbiter", "earth"): 800.0, ("high", "earth"): 800.0}
+    light |= {("high", "orbiter"): 3.0, ("orbiter", "high"): 3.0}
+    spans = {
+        ("rover", "orbiter"): (0.0, 100.0), ("rover", "high"): (50.0, 400.0), ("orbiter", "earth"): (0.0, 300.0),
+        ("high", "orbiter"): (0.0, 5000.0), ("orbiter", "high"): (0.0, 5000.0), ("high", "earth"): (350.0, 360.0),
+    }  # fmt: skip
+    plan = ContactPlan(
+        "2026-10-01T00:00:00.000Z", 0.0, 10_000.0, {"rover": 1, "orbiter": 2, "earth": 3, "high": 4},
+        tuple(Contact(f"{s}--{t}", s, t, *span, 1e6) for (s, t), span in spans.items()),
+        tuple(Range(s, t, 0.0, 10_000.0, seconds) for (s, t), seconds in light.items()),
+    )  # fmt: skip
+    # By the orbiter until what comes by the high one finds its own contact to Earth closed; then by that one's.
+    assert online(plan, 0.0) == [(0.0, 295.0), (348.0, 358.0)]
+
+
 def test_a_silent_relay_takes_the_site_offline() -> None:
     plan = plan_of(("rover", "orbiter", 0.0, 1000.0), ("orbiter", "earth", 0.0, 2000.0))
     incident = Incident("node_silent", "orbiter", 300.0, 400.0, ("rover--orbiter", "orbiter--earth"))
