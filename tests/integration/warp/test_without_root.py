@@ -65,8 +65,8 @@ def copy_tree(target: Path) -> None:
         shutil.copy2(CHECKOUT / name, target / name)
     kept, own = CHECKOUT / ".cache" / "warp", target / ".cache" / "warp"
     own.mkdir(parents=True)
-    for pattern in ("kernel-*", "python-*", "*.tar", "initramfs-*"):
-        for path in kept.glob(pattern):
+    for path in kept.iterdir():
+        if path.suffix in {".tar", ".cpio", ".sha256"} or path.name.startswith(("kernel-", "python-")):
             (own / path.name).symlink_to(path)
     guests = [path for path in kept.glob("program-*") if path.is_dir()]
     newest = max(guests, key=lambda path: path.stat().st_mtime)
