@@ -32,6 +32,8 @@ NODE_IMAGE = "marsnet/node:warp"
 Say = Callable[[str], None]
 # No file of a root is younger than the guest's first clock, and whoever has a password has it since (mmdebstrap(1)).
 _DATES = {"SOURCE_DATE_EPOCH": "1767225600"}
+# What Python has compiled for the package manager's own use is not the same each time, and nobody needs it any more.
+_BY_THE_WAY = "/usr/share/python3/debpython/__pycache__"
 
 _KERNEL = "linux-image-cloud-amd64"
 _NODE_CONFIG = {
@@ -258,7 +260,7 @@ def _root(name: str, packages: list[str], codename: str, options: tuple[str, ...
     # Where it cannot have a user namespace it is to say so, and not to try another way, which makes other roots.
     mode = "root" if os.geteuid() == 0 else "unshare"
     command = ["mmdebstrap", f"--mode={mode}", "--variant=minbase", "--format=tar", f"--include={','.join(packages)}"]
-    command += [*images.LEAN, *options]
+    command += [*images.LEAN, *options, f"--customize-hook=rm -rf $1{_BY_THE_WAY}"]
     command += [codename, str(unfinished), *(str(path) for path in images.apt_sources(codename))]
     try:
         _output(command)
