@@ -261,6 +261,9 @@ def _dangling(scenario: Scenario, topology: Topology) -> list[tuple[tuple[int | 
         if isinstance(requirement, OnlineRequirement | AvailabilityRequirement):
             need("node", requirement.site, nodes, *place, "site")
             need("node", requirement.to, nodes, *place, "to")
+            if requirement.site == requirement.to:
+                what = f"'site' and 'to' are both {requirement.to!r}"
+                found.append(((*place, "to"), what, "name another node, to which it is to have a way"))
         if isinstance(requirement, Selection):
             if requirement.flow is not None:
                 need("flow", requirement.flow, [*flows, *replies], *place, "flow")

@@ -187,19 +187,21 @@ def _starts(
 
 def _check_crashes(scenario: Scenario, topology: Topology) -> None:
     """Crashes at stated times must not meet a node that is down; those by chance just fall together."""
-    crashes = sorted(
-        (mission_time(fault.at, scenario, topology), fault.node, fault.duration)
-        for fault in scenario.faults
-        if isinstance(fault, NodeCrash) and fault.at is not None and fault.probability is None
-    )
+    stated = [
+        incident
+        for index, fault in enumerate(scenario.faults)
+        if isinstance(fault, NodeCrash | PowerCycle) and fault.at is not None and fault.probability is None
+        for incident in made(fault, index, mission_time(fault.at, scenario, topology), scenario, topology)
+    ]
     up_again: dict[str, float] = {}
-    for start, node, duration in crashes:
-        if start < up_again.get(node, 0.0):
+    for incident in sorted(stated, key=lambda i: i.start):
+        node, end = incident.down, up_again.get(incident.down, 0.0)
+        if incident.kind == "node_crash" and incident.start < end:
             raise InputError(
-                f"node {node!r} crashes at {start:g} s while it is down already",
-                remedy=f"move the second crash to {up_again[node]:g} s or later",
+                f"node {node!r} crashes at {incident.start:g} s while it is down already",
+                remedy=f"move the second crash to {end:g} s or later",
             )
-        up_again[node] = start + duration
+        up_again[node] = max(end, incident.end)
 
 
 def without(plan: ContactPlan, announced: Iterable[Incident]) -> ContactPlan:

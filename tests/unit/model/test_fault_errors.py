@@ -146,6 +146,11 @@ MISTAKES: dict[str, tuple[str, str]] = {
         f"  - kind: controller_loss\n    segment: moon\n{AT}",
         "12: faults.0.segment: unknown value 'moon'; choose one of earth, mars",
     ),
+    "crash-while-switched-off": (
+        "  - kind: power_cycle\n    node: mro\n    off: 20 min\n    on: 1 h\n    at: 1 h\n    duration: 3 h\n"
+        "  - kind: node_crash\n    node: mro\n    at: 145 min\n    duration: 1 h\n",
+        "19: node 'mro' crashes at 8700 s while it is down already; move the second crash to 9600 s or later",
+    ),
     "crash-twice": (
         f"  - kind: node_crash\n    node: mro\n{AT}"
         "  - kind: node_crash\n    node: mro\n    at: 90 min\n    duration: 1 h\n",

@@ -57,6 +57,11 @@ NODES = "there are mcc, dss14, dss43, dss63, mro, areo, rover, habitat"
 
 # name: right text, wrong text, what follows the file's name in the message
 MISTAKES: dict[str, tuple[str, str, str]] = {
+    "online-to-itself": (
+        "    to: mcc\n",
+        "    to: rover\n",
+        "33: 'site' and 'to' are both 'rover'; name another node, to which it is to have a way",
+    ),
     "unknown-source": ("    source: rover", "    source: rovr", f"8: unknown node 'rovr'; {NODES}"),
     "unknown-destination": ("    destination: mcc", "    destination: mc", f"9: unknown node 'mc'; {NODES}"),
     "unknown-node-in-fault": ("    node: mro", "    node: odyssey", f"19: unknown node 'odyssey'; {NODES}"),
