@@ -23,6 +23,7 @@ from marsnet.dtn.node.ledger import FileLedger, delivered_since
 from marsnet.dtn.node.log import start_log
 from marsnet.dtn.node.metrics import NodeMetrics
 from marsnet.dtn.node.network import EPOCH, network_of, on_epoch
+from marsnet.dtn.node.questions import answers
 from marsnet.dtn.node.runner import NodeRunner
 from marsnet.dtn.node.storage import open_store
 from marsnet.dtn.node.transports import Silence, connected_layers, ltp_transport
@@ -215,9 +216,11 @@ class NodeDaemon:
             from marsnet.dtn.node.http import serve_http  # noqa: PLC0415
 
             api = NodeApi(wish, token, lambda: self._gateway, self._metrics.exposition)
-            return lambda listener: serve_http(listener, api, self.status, self._begin, self._impose)
+            return lambda listener: serve_http(listener, api, asked)
 
-        return Door(address, prepare, self._loop)
+        asked = answers(self.status, self._begin, self._impose)
+        # What wants a token is for the server to judge.
+        return Door(address, asked if token is None else {}, prepare, self._loop)
 
     def status(self) -> dict[str, Any]:
         """What the node says of itself, as `GET /status` answers."""

@@ -11,6 +11,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,9 +22,11 @@ from typing import Any
 import pytest
 from node_process import ROOT, addresses
 
-from marsnet.dtn.node.config import NodeConfig
+from marsnet.dtn.node.config import ClockConfig, NodeConfig
 from marsnet.dtn.node.daemon import NodeDaemon
 from marsnet.dtn.node.distribution import Quantiles
+from marsnet.dtn.node.door import recognized
+from marsnet.dtn.node.questions import answers
 
 HOUR = 3600.0
 
@@ -124,8 +128,21 @@ def test_nothing_wakes_an_idle_node(folder: Path, *, asked: bool) -> None:
     assert woken <= 2
 
 
-def test_a_node_that_listens_has_not_imported_what_serves(folder: Path) -> None:
-    (folder / "node.json").write_text(json.dumps(config(folder)))
+def told(url: str, method: str, body: bytes | None = None) -> dict[str, Any]:
+    """The answer of a node to what a world asks."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    request = urllib.request.Request(url, data=body, method=method)  # noqa: S310
+    with opener.open(request, timeout=30) as answer:
+        assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
+        content: dict[str, Any] = json.loads(answer.read())
+    return content
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["by nobody", "by a world"])
+def test_a_node_that_listens_has_not_imported_what_serves(folder: Path, *, asked: bool) -> None:
+    written = config(folder) | ({"clock": "wait"} if asked else {})
+    url = f"http://{written['metrics']}"
+    (folder / "node.json").write_text(json.dumps(written))
     program = (
         "import json, sys\n"
         "from marsnet.dtn.node.__main__ import main\n"
@@ -139,6 +156,17 @@ def test_a_node_that_listens_has_not_imported_what_serves(folder: Path) -> None:
     ) as process:  # fmt: skip
         assert process.stdout is not None
         assert "ready" in process.stdout.readline()
+        if asked:
+            clock = {"epoch": "2026-10-01T00:00:00Z", "rate": 1.0, "origin": time.monotonic()}
+            assert told(f"{url}/status", "GET")["running"] is False
+            assert told(f"{url}/clock", "PUT", json.dumps(clock).encode()) == {"running": True}
+            assert told(f"{url}/conditions", "PUT", b"{}")
+            for path, body, status in (("/clock", json.dumps(clock).encode(), 409), ("/conditions", b"[]", 400)):
+                with pytest.raises(urllib.error.HTTPError) as refused:
+                    told(url + path, "PUT", body)
+                assert refused.value.code == status
+                refused.value.close()
+            assert told(f"{url}/status", "GET")["running"] is True
         process.terminate()
         modules = json.loads(process.stdout.read())
     roots = {module.partition(".")[0] for module in modules}
@@ -146,6 +174,77 @@ def test_a_node_that_listens_has_not_imported_what_serves(folder: Path) -> None:
     assert not roots & heavy
     assert not {"marsnet.plan.files", "marsnet.dtn.apps.api", "marsnet.dtn.apps.documents"} & set(modules)
     assert len(modules) < 550
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /status HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"PUT /clock HTTP/1.0\r\ncontent-length: 2\r\n\r\n{}",
+        b"PUT /clock HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+    ],
+)
+def test_a_request_for_a_known_answer_needs_no_server(request_: bytes) -> None:
+    known = answers(dict, no_clock, lambda conditions: True)
+    assert recognized(request_, known) == (known[tuple(request_.decode().split()[:2])], len(request_))  # type: ignore[index]
+
+
+def test_a_body_may_come_after_its_head() -> None:
+    known = answers(dict, no_clock, lambda conditions: True)
+    head = b"PUT /clock HTTP/1.1\r\nContent-Length: 70\r\n\r\n"
+    assert recognized(head + b"{", known) == (known["PUT", "/clock"], len(head) + 70)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"",
+        b"GET /status HTTP/1.1\r\nHost: x\r\n",
+        b"GET /metrics HTTP/1.1\r\n\r\n",
+        b"POST /clock HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}",
+        b"GET /status HTTP/2\r\n\r\n",
+        b"GET  /status HTTP/1.1\r\n\r\n",
+        b"PUT /clock HTTP/1.1\r\nContent-Length: 99999\r\n\r\n{}",
+        b"PUT /clock HTTP/1.1\r\nContent-Length: 1\r\n\r\n{}",
+        b"PUT /clock HTTP/1.1\r\nContent-Length: x\r\n\r\n{}",
+        b"PUT /clock HTTP/1.1\r\n\r\n{}",
+        b"PUT /clock HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"PUT /clock HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 0\r\n\r\n",
+        b"\xff\xfe\r\n\r\n",
+    ],
+)
+def test_everything_else_is_for_the_server(request_: bytes) -> None:
+    assert recognized(request_, answers(dict, no_clock, lambda conditions: True)) is None
+
+
+async def no_clock(clock: ClockConfig) -> bool:
+    return False
+
+
+def test_a_request_in_pieces_is_answered_and_a_silent_client_delays_no_end(folder: Path) -> None:
+    written = config(folder)
+    host, port = written["metrics"].split(":")
+
+    async def live() -> bytes:
+        daemon = asyncio.create_task(NodeDaemon(NodeConfig.model_validate(written), folder).run())
+        await asyncio.sleep(0)
+        answered, silent = [await asyncio.open_connection(host, int(port)) for _ in range(2)]
+        reader, writer = answered
+        writer.write(b"GET /sta")
+        await writer.drain()
+        await asyncio.sleep(0)
+        writer.write(b"tus HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        content = await reader.read()
+        writer.close()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await daemon
+        silent[1].close()
+        return content
+
+    with untouched_collector():
+        answer = asyncio.run(live())
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b'"name": "earth"' in answer
 
 
 def test_quantiles_are_right_to_two_per_cent_and_take_no_room() -> None:
