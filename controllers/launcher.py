@@ -7,6 +7,7 @@ connect.
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import logging
 import os
@@ -31,6 +32,11 @@ def main() -> None:
     os.environ["MARSNET_CONTROLLER_SETTINGS"] = str(arguments.settings)
     # os-ken's default hub of native threads leaks two of them with every connection of a switch.
     os.environ.setdefault("OSKEN_HUB_TYPE", "eventlet")
+    # A third of all that would be imported is for names that somebody else's server knows: nobody has such names here.
+    os.environ.setdefault("EVENTLET_NO_GREENDNS", "yes")
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    # Nothing of what is imported is garbage.
+    gc.disable()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
 
     eventlet: Any = importlib.import_module("eventlet")
@@ -49,6 +55,9 @@ def main() -> None:
         args=["--ofp-listen-host=127.0.0.1", f"--ofp-tcp-listen-port={told.openflow_port}"], project=arguments.stack
     )
     options.set_override("socket_timeout", _PATIENCE)
+    importlib.import_module(arguments.application)
+    gc.freeze()
+    gc.enable()
     stack.app_manager.AppManager.run_apps([f"{arguments.stack}.controller.ofp_handler", arguments.application])
 
 
