@@ -56,7 +56,8 @@ def warning(text: str) -> str:
 
 def figure(drawn: go.Figure) -> str:
     """A Plotly figure."""
-    drawn.update_layout(margin={"l": 120, "r": 20, "t": 30, "b": 45}, template="plotly_white", font={"size": 13})
+    margin = {"l": 120, "r": 20, "t": drawn.layout.margin.t or 30, "b": 45}
+    drawn.update_layout(margin=margin, template="plotly_white", font={"size": 13}, showlegend=drawn.layout.showlegend)
     return str(drawn.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False}))
 
 

@@ -12,7 +12,9 @@ from typing import Any
 from marsnet.runs import report_figures as figures
 from marsnet.runs.findings import excess
 from marsnet.runs.judge import Judgement
+from marsnet.runs.lives import Life
 from marsnet.runs.page import COLOURS, figure, head, mark, seconds, section, table, warning, write_page
+from marsnet.runs.report_axes import TimeUnit, time_unit
 from marsnet.runs.stays import Halt, allowed, deaths, longest_wait, stays
 from marsnet.units import format_duration, format_size
 from marsnet.worlds.spec import Outcome, RunSpec
@@ -107,7 +109,8 @@ def _deaths(outcome: Outcome, judgement: Judgement) -> str:
         ("where", "what became of them", "class", "bundles"),
         ((*map(html.escape, place), str(count)) for place, count in places.most_common(_LISTED)),
     )
-    return body + "<p></p>" + _halts(judgement, halts[:_LISTED], "where and when") + _more(len(halts))
+    unit = time_unit(outcome.elapsed)
+    return body + "<p></p>" + _halts(judgement, halts[:_LISTED], "where and when", unit) + _more(len(halts))
 
 
 def _late(spec: RunSpec, judgement: Judgement) -> str:
@@ -126,32 +129,47 @@ def _late(spec: RunSpec, judgement: Judgement) -> str:
     late.sort(key=lambda life: -excess(life, judgement.light))
     told += f" The slowest of the other classes, {_SLOWEST} each, are listed with them.</p>"
     halts = [longest_wait(life, spec.plan) for life in late[:_LISTED]]
-    return told + _halts(judgement, halts, "where it waited longest") + _more(len(late))
+    return (
+        told + _halts(judgement, halts, "where it waited longest", time_unit(spec.scenario.duration)) + _more(len(late))
+    )
 
 
 def _more(count: int) -> str:
     return f"<p>{count - _LISTED} more are in ledger.jsonl.</p>" if count > _LISTED else ""
 
 
-def _halts(judgement: Judgement, halts: Iterable[Halt], where: str) -> str:
+def _halts(judgement: Judgement, halts: Iterable[Halt], where: str, unit: TimeUnit) -> str:
     return table(
-        ("bundle", "flow", "created", where, "latency", "beyond light", "way (hours at which each store took it)"),
+        (
+            "bundle",
+            "flow",
+            "created",
+            where,
+            "latency",
+            "beyond light",
+            f"way ({unit.name} at which each store took it)",
+        ),
         (
             (
                 html.escape(halt.life.bundle),
                 html.escape(f"{halt.life.flow} ({halt.life.service_class})"),
-                f"{halt.life.created / 3600:.3f} h",
+                f"{halt.life.created / unit.seconds:.3f} {unit.short}",
                 html.escape(
-                    f"{halt.node}, {halt.time / 3600:.3f} h: {halt.reason}"
+                    f"{halt.node}, {halt.time / unit.seconds:.3f} {unit.short}: {halt.reason}"
                     + (f", {format_duration(halt.waited)}" if halt.waited else "")
                 ),
                 "-" if halt.life.delivered is None else format_duration(halt.life.delivered - halt.life.created),
                 seconds(excess(halt.life, judgement.light)),
-                html.escape(" → ".join(f"{node} {time / 3600:.3f}" for node, time in halt.life.hops)),
+                html.escape(" → ".join(f"{node} {time / unit.seconds:.3f}" for node, time in _way(halt.life))),
             )
             for halt in halts
         ),
     )
+
+
+def _way(life: Life) -> list[tuple[str, float]]:
+    """The stores that took a bundle until it was delivered; copies may go on."""
+    return [(node, time) for node, time in life.hops if life.delivered is None or time <= life.delivered]
 
 
 def _links(outcome: Outcome, judgement: Judgement) -> str:
@@ -207,7 +225,13 @@ def _faults(outcome: Outcome) -> str:
     if not outcome.incidents:
         return "<p>No faults.</p>"
     rows = (
-        (html.escape(i.kind), html.escape(i.subject), format_duration(i.start), format_duration(i.end))
+        (
+            html.escape(i.name or "-"),
+            html.escape(i.kind.replace("_", " ") + (", planned" if i.planned else "")),
+            html.escape(i.subject),
+            format_duration(i.start),
+            format_duration(i.end) if i.end <= outcome.elapsed else "beyond the end",
+        )
         for i in outcome.incidents[:_LISTED]
     )
-    return "<p></p>" + table(("fault", "of", "from", "to"), rows) + _more(len(outcome.incidents))
+    return "<p></p>" + table(("name", "fault", "of", "from", "to"), rows) + _more(len(outcome.incidents))

@@ -13,12 +13,18 @@ from marsnet.dtn.node.ledger import Record, Step
 from marsnet.runs.judge import Judgement
 from marsnet.runs.lives import Life
 from marsnet.runs.page import COLOURS
+from marsnet.runs.report_axes import duration_axis, shade, time_unit
 from marsnet.runs.stays import Stay
 from marsnet.worlds.availability import real_contacts
 from marsnet.worlds.spec import Outcome, RunSpec
 
 _TICKS = 20_000
 """Bundles drawn one by one; more of them share marks."""
+_LEAST = 0.01
+"""Seconds at which a logarithmic axis of what is beyond light time begins."""
+_PREFIXES = (("G", 1e9), ("M", 1e6), ("k", 1e3))
+_HUES, _DASHES = 10, ("solid", "dot", "dash", "dashdot")
+"""Colours that Plotly has before it begins again, and what then tells lines apart."""
 _POINTS = 2000
 """Points of a line. Figures are given arrays: Plotly looks at each item of a list, copies it, and writes it as text."""
 
@@ -26,18 +32,19 @@ _POINTS = 2000
 def contacts_and_traffic(spec: RunSpec, outcome: Outcome, judgement: Judgement) -> go.Figure:
     """Contacts as bars, one row a direction; what a bundle crossed is a tick in its class's colour; faults shaded."""
     drawn = go.Figure()
-    end = min(outcome.elapsed, spec.plan.end)
+    end, unit = min(outcome.elapsed, spec.plan.end), time_unit(outcome.elapsed)
     rows = [f"{source} → {target}" for source, target in spec.plan.pairs()]
     bars = [c for c in real_contacts(spec.plan, outcome.incidents) if c.start < end]
     drawn.add_bar(
         y=[f"{c.source} → {c.target}" for c in bars],
-        x=np.array([(min(c.end, end) - c.start) / 3600 for c in bars]),
-        base=np.array([c.start / 3600 for c in bars]),
+        x=np.array([(min(c.end, end) - c.start) / unit.seconds for c in bars]),
+        base=np.array([c.start / unit.seconds for c in bars]),
         customdata=np.array([c.rate / 1e3 for c in bars]),
         orientation="h",
         marker_color="#d6eaf8",
         name="contact",
-        hovertemplate="%{y}: from %{base:.3f} h for %{x:.3f} h at %{customdata:.0f} kbit/s<extra></extra>",
+        hovertemplate=f"%{{y}}: from %{{base:.3f}} {unit.short} for %{{x:.3f}} {unit.short} at "
+        "%{customdata:.0f} kbit/s<extra></extra>",
     )
     crossed = [
         (record, judgement.lives[record.bundle])
@@ -50,7 +57,7 @@ def contacts_and_traffic(spec: RunSpec, outcome: Outcome, judgement: Judgement) 
         for record, life in crossed:
             if life.service_class == name:
                 at = round(1000 * record.time / end) * end / 1000 if shared else record.time
-                marks[at / 3600, f"{record.details['peer']} → {record.node}"].append(life.size)
+                marks[at / unit.seconds, f"{record.details['peer']} → {record.node}"].append(life.size)
         if marks:
             drawn.add_scattergl(
                 x=np.array([x for x, _ in marks]),
@@ -59,13 +66,12 @@ def contacts_and_traffic(spec: RunSpec, outcome: Outcome, judgement: Judgement) 
                 mode="markers",
                 marker={"symbol": "line-ns-open", "size": 9, "color": colour},
                 name=name,
-                hovertemplate="%{y}, %{x:.3f} h: %{customdata[0]} bundles, %{customdata[1]:.1f} kB<extra>"
-                + name
-                + "</extra>",
+                hovertemplate=f"%{{y}}, %{{x:.3f}} {unit.short}: "
+                "%{customdata[0]} bundles, %{customdata[1]:.1f} kB<extra>" + name + "</extra>",
             )
-    _shade(drawn, spec, outcome)
-    drawn.update_layout(height=160 + 24 * len(rows), barmode="overlay", legend={"orientation": "h", "y": 1.06})
-    drawn.update_xaxes(title="hours since the start", range=[0, end / 3600])
+    drawn.update_layout(height=110 + 24 * len(rows), barmode="overlay")
+    shade(drawn, outcome.incidents, outcome.elapsed)
+    drawn.update_xaxes(title=f"{unit.name} since the start", range=[0, end / unit.seconds])
     drawn.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=rows)
     return drawn
 
@@ -82,27 +88,33 @@ def latency_against_light(judgement: Judgement) -> go.Figure:
     if lights:
         x1 = max(*lights, 1.002 * min(lights))
         drawn.add_vrect(x0=min(lights), x1=x1, fillcolor="#1b2631", opacity=0.25, line_width=0)
-    _shares(drawn, "seconds from creation to delivery (grey: light time)")
-    if lights and min(lights) > 0:
-        longest = max((x.delivered - x.created for x in judgement.lives.values() if x.delivered), default=2 * lights[0])
-        # The axis of a logarithmic range is given in powers of ten.
-        drawn.update_xaxes(range=[math.log10(0.9 * min(lights)), math.log10(1.1 * max(longest, *lights))])
-    return drawn
+    took = [x.delivered - x.created for x in judgement.lives.values() if x.delivered is not None]
+    least = min(lights) if lights and min(lights) > 0 else _LEAST
+    most = max(1.2 * least, *took, *lights)
+    return _shares(drawn, "from creation to delivery (grey: light time)", 0.9 * least, 1.1 * most)
 
 
 def latency_beyond_light(judgement: Judgement, allowed: Mapping[str, float]) -> go.Figure:
     """The same beyond light time, with what the requirements allow each class as a dotted line."""
     drawn = go.Figure()
+    ends: list[float] = []
     for name, chosen in _by_class(judgement).items():
         late = sorted(
-            max(x.delivered - x.created - judgement.light.between(x.source, x.destination, x.created), 0.01)
+            max(x.delivered - x.created - judgement.light.between(x.source, x.destination, x.created), _LEAST)
             for x in chosen
             if x.delivered is not None
         )
+        ends += late[:1] + late[-1:]
         _cumulative(drawn, name, late, len(chosen))
         if math.isfinite(limit := allowed.get(name, math.inf)) and limit > 0:
             drawn.add_vline(x=limit, line={"color": COLOURS[name], "dash": "dot"})
-    return _shares(drawn, "seconds beyond light time (dotted: what a requirement allows)")
+            ends.append(limit)
+    return _shares(
+        drawn,
+        "beyond light time (dotted: what a requirement allows)",
+        0.8 * min(ends, default=_LEAST),
+        1.2 * max(ends, default=1.0),
+    )
 
 
 def stores(spec: RunSpec, outcome: Outcome, judgement: Judgement, lain: Iterable[Stay]) -> go.Figure:
@@ -112,9 +124,9 @@ def stores(spec: RunSpec, outcome: Outcome, judgement: Judgement, lain: Iterable
         life = judgement.lives.get(stay.whole)
         if life is not None:
             first, last = life.part(stay.bundle)
-            size = (last - first) / 1e6
+            size = float(last - first)
             events.setdefault(stay.node, []).extend(((stay.begin, size), (stay.end, -size)))
-    return _levels(spec, events, outcome, "MB in the store")
+    return _levels(events, outcome, "in the store", octets=True)
 
 
 def queues(spec: RunSpec, outcome: Outcome, judgement: Judgement, lain: Iterable[Stay]) -> go.Figure:
@@ -124,7 +136,7 @@ def queues(spec: RunSpec, outcome: Outcome, judgement: Judgement, lain: Iterable
         life = judgement.lives.get(stay.whole)
         if life is not None and stay.node != life.destination:
             events.setdefault(stay.node, []).extend(((stay.begin, 1.0), (stay.end, -1.0)))
-    return _levels(spec, events, outcome, "bundles waiting")
+    return _levels(events, outcome, "bundles waiting")
 
 
 def _by_class(judgement: Judgement) -> dict[str, list[Life]]:
@@ -147,45 +159,45 @@ def _cumulative(drawn: go.Figure, name: str, late: Sequence[float], accepted: in
         )
 
 
-def _shares(drawn: go.Figure, title: str) -> go.Figure:
-    drawn.update_layout(height=340, legend={"orientation": "h", "y": 1.12})
-    drawn.update_xaxes(type="log", title=title)
+def _shares(drawn: go.Figure, title: str, least: float, most: float) -> go.Figure:
+    drawn.update_layout(height=340, legend={"orientation": "h", "y": 1.12}, showlegend=True)
+    duration_axis(drawn, title, least, most)
     drawn.update_yaxes(title="% of accepted bundles", range=[0, 101])
     return drawn
 
 
-def _levels(spec: RunSpec, events: Mapping[str, list[tuple[float, float]]], outcome: Outcome, title: str) -> go.Figure:
+def _levels(
+    events: Mapping[str, list[tuple[float, float]]], outcome: Outcome, title: str, *, octets: bool = False
+) -> go.Figure:
     """A line for each node: the sum of what came less what went. Thinned lines keep the peak of each piece."""
-    elapsed = outcome.elapsed
+    elapsed, unit = outcome.elapsed, time_unit(outcome.elapsed)
     drawn = go.Figure()
+    lines: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for node, changes in events.items():
-        changes.sort()
-        times = np.array([0.0, *(at for at, _ in changes if at <= elapsed), elapsed]) / 3600
-        within = [amount for at, amount in changes if at <= elapsed]
-        levels = np.concatenate(([0.0], np.cumsum(within), [sum(within)])).round(6)
+        # What changes at one instant, as a bundle into its fragments, changes at once.
+        steps: dict[float, float] = defaultdict(float)
+        for at, amount in sorted(changes):
+            if at <= elapsed:
+                steps[at] += amount
+        times = np.array([0.0, *steps, elapsed]) / unit.seconds
+        levels = np.concatenate(([0.0], np.cumsum(list(steps.values())), [sum(steps.values())])).round(3)
         if len(times) > _POINTS:
             pieces = np.array_split(np.arange(len(times)), _POINTS // 2)
             picked = sorted({i for p in pieces for i in (int(p[levels[p].argmax()]), int(p[-1]))})
             times, levels = times[picked], levels[picked]
-        drawn.add_scatter(x=times, y=levels, mode="lines", line={"shape": "hv"}, name=node)
-    _shade(drawn, spec, outcome)
-    drawn.update_layout(height=320, legend={"orientation": "h", "y": 1.15})
-    drawn.update_xaxes(title="hours since the start", range=[0, elapsed / 3600])
-    drawn.update_yaxes(title=title, rangemode="tozero")
+        lines[node] = times, levels
+    peak = max((float(levels.max()) for _, levels in lines.values()), default=0.0)
+    prefix, factor = next(((p, f) for p, f in _PREFIXES if peak >= f), ("", 1.0)) if octets else ("", 1.0)
+    for place, (node, (times, levels)) in enumerate(lines.items()):
+        line = {"shape": "hv", "dash": _DASHES[place // _HUES % len(_DASHES)]}
+        drawn.add_scatter(x=times, y=levels / factor, mode="lines", line=line, name=node)
+    drawn.update_layout(height=320, showlegend=True)
+    # A legend of many nodes takes another row for every eight.
+    shade(drawn, outcome.incidents, elapsed)
+    drawn.update_layout(margin={"t": drawn.layout.margin.t + 20 * (len(lines) // 8)})
+    drawn.update_xaxes(title=f"{unit.name} since the start", range=[0, elapsed / unit.seconds])
+    drawn.update_yaxes(title=f"{prefix}B {title}" if octets else title, rangemode="tozero")
     return drawn
-
-
-def _shade(drawn: go.Figure, spec: RunSpec, outcome: Outcome) -> None:
-    for incident in outcome.incidents[:50]:
-        drawn.add_vrect(
-            x0=incident.start / 3600,
-            x1=min(incident.end, spec.plan.end) / 3600,
-            fillcolor="#c0392b",
-            opacity=0.08,
-            line_width=0,
-            annotation_text=f"{incident.name or incident.subject}: {incident.kind.replace('_', ' ')}",
-            annotation_font_size=10,
-        )
 
 
 def carried(records: Iterable[Record], lives: Mapping[str, Life]) -> dict[tuple[str, str], tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -167,11 +168,19 @@ def test_a_browser_draws_every_figure_without_an_error(run: Run) -> None:
             " axis: p.layout.xaxis.title.text, points: p.data.map(t => (t.x.length || t.x._inputArray?.length || 0))}))"
         )
         box = page.locator("h1 .badge").bounding_box()
+        labels = page.evaluate(
+            "[...document.querySelectorAll('.annotation-text-g, .legend')].map(a => a.getBoundingClientRect())"
+            ".map(b => [b.left, b.top, b.right, b.bottom])"
+        )
         # No figure is wider than the page.
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         browser.close()
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
     assert errors == []
+    assert len(labels) > 5
+    for one, other in combinations(labels, 2):
+        apart = one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+        assert apart, "what is written does not overlap"
     assert box is not None
     assert box["y"] < 100
     contacts, latency, beyond, queues, stores = plots
