@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 
 from marsnet.runs.campaign import Axis
 from marsnet.runs.page import COLOURS, figure, head, section, table, write_page
+from marsnet.runs.report_axes import duration_axis
 from marsnet.units import format_duration, format_size
 
 _LISTED = 100
@@ -137,8 +138,10 @@ def _requirements(records: Sequence[dict[str, Any]], of: Mapping[str, str]) -> s
         spread = (values[0], median(values), values[-1]) if values else (math.nan,) * 3
         share = f"{sum(judged)} of {len(judged)}"
         unit = of.get(f"{name}: value", "")
-        rows_.append((html.escape(name), share, *(html.escape(_told(value, unit)) for value in spread)))
-    return table(("requirement", "passed", "least", "median", "largest"), rows_)
+        cells = (html.escape(_told(value, unit)) for value in spread)
+        rows_.append((html.escape(name), share, *cells, str(len(judged) - len(values))))
+    header = ("requirement", "passed", "least", "median", "largest", "runs without a figure (not delivered, never)")
+    return table(header, rows_)
 
 
 def _by_value(axis: Axis, records: Sequence[dict[str, Any]]) -> str:
@@ -152,7 +155,7 @@ def _by_value(axis: Axis, records: Sequence[dict[str, Any]]) -> str:
             late = [v for r in chosen if (v := r.get(f"{name}.beyond_p50")) is not None]
             sent = sum(r.get(f"{name}.accepted", 0) for r in chosen)
             got = sum(r.get(f"{name}.delivered", 0) for r in chosen)
-            cells.append(f"{100 * got / sent:.2f} %, {median(late):.1f} s" if late and sent else "-")
+            cells.append(f"{100 * got / sent:.2f} %, {format_duration(median(late))}" if late and sent else "-")
         listed.append(cells)
     return table((axis.name, "passed", *(f"{name}: delivered, median beyond light time" for name in classes)), listed)
 
@@ -160,13 +163,17 @@ def _by_value(axis: Axis, records: Sequence[dict[str, Any]]) -> str:
 def _latency(axis: Axis, records: Sequence[dict[str, Any]]) -> go.Figure:
     """The 95th percentile beyond light time of each class, a box for each value of the axis."""
     drawn = go.Figure()
+    seen: list[float] = []
     for name, colour in COLOURS.items():
-        points = [(str(r[axis.name]), v) for r in records if (v := r.get(f"{name}.beyond_p95")) is not None]
+        found = [(str(r[axis.name]), v) for r in records if (v := r.get(f"{name}.beyond_p95")) is not None]
+        points = [(x, max(y, 0.01)) for x, y in found]
+        seen += [y for _, y in points]
         if points:
-            drawn.add_box(x=[x for x, _ in points], y=[max(y, 0.01) for _, y in points], name=name, marker_color=colour)
+            drawn.add_box(x=[x for x, _ in points], y=[y for _, y in points], name=name, marker_color=colour)
     drawn.update_layout(height=380, boxmode="group")
     drawn.update_xaxes(title=axis.name, type="category")
-    drawn.update_yaxes(title="95th percentile beyond light time, s", type="log")
+    least, most = min(seen, default=1.0), max(seen, default=1.0)
+    duration_axis(drawn, "95th percentile beyond light time", 0.7 * least, 1.4 * most, upright=True)
     return drawn
 
 

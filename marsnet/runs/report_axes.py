@@ -61,21 +61,23 @@ def time_unit(elapsed: float) -> TimeUnit:
     return TimeUnit("hours", "h", 3600.0) if elapsed <= 4 * 86400 else TimeUnit("days", "d", 86400.0)
 
 
-def duration_axis(drawn: go.Figure, title: str, least: float, most: float) -> None:
-    """Make the horizontal axis a logarithmic one of durations in seconds, with ticks in words.
+def duration_axis(drawn: go.Figure, title: str, least: float, most: float, *, upright: bool = False) -> None:
+    """Make an axis a logarithmic one of durations in seconds, with ticks in words.
 
     Args:
         drawn: the figure.
         title: of the axis.
-        least: its left end, more than 0.
-        most: its right end.
+        least: its lower end, more than 0.
+        most: its upper end.
+        upright: the vertical axis, in place of the horizontal one.
     """
     levels = [_ticks(level, least, most) for level in _LEVELS]
     ticks = next((found for found in levels if len(found) <= _MANY), levels[-1])
     if len(ticks) < _FEW:
         ticks = [(value, format_duration(value)) for value in _even(least, most)]
     # The range of a logarithmic axis is given in powers of ten.
-    drawn.update_xaxes(
+    update = drawn.update_yaxes if upright else drawn.update_xaxes
+    update(
         type="log",
         title=title,
         range=[math.log10(least), math.log10(most)],

@@ -157,6 +157,9 @@ def test_the_table_and_the_page_say_what_the_runs_said(tiny: Path, tmp_path: Pat
     assert "2 OF 4 PASSED" in page
     assert "Along size" in page
     assert "latency of expedited, 95th percentile</td></tr>" in page
+    without = [record["latency of expedited, 95th percentile: value"] is None for record in records].count(True)
+    row = page[page.index("<td>latency of expedited, 95th percentile</td>") :]
+    assert row[: row.index("</tr>")].endswith(f"<td>{without}</td>")
     assert re.search(r"delivery of all bundles</td><td>4 of 4</td><td>[\d.]+ %</td>", page)
     assert re.search(r"latency of expedited, 95th percentile</td><td>2 of 4</td><td>[\d.]+ m?s</td>", page)
     assert len(page) < 8_000_000
