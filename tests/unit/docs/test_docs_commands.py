@@ -65,6 +65,8 @@ RUN_ELSEWHERE = {
     "mtr --report areo": "half a day of nine nodes; as the one before, and tests/unit/commands/test_warp_cmd.py",
     'marsnet warp debug runs/latest --at "8 min"': "tests/integration/warp/test_looking_in.py::"
     "test_a_run_is_the_same_up_to_the_moment",
+    "marsnet run tests/integration/warp/daemon.yaml --world warp": "tests/integration/warp/test_warp_daemons.py::"
+    "test_bundles_reach_it_and_come_from_it_at_true_light_time",
     "marsnet warp top runs/latest": "tests/unit/worlds/test_warp_parts.py::test_top_shows_who_woke_a_guest",
     "sudo make test": "it runs this test",
     "make test": "it runs this test",

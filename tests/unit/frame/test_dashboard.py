@@ -164,7 +164,9 @@ def test_provisioning_finds_source_and_dashboard() -> None:
     recipe = (GRAFANA / "Dockerfile").read_text()
     assert (source["uid"], source["type"]) == ("marsnet", "prometheus")
     assert source["url"] == "${MARSNET_PROMETHEUS}"
+    assert source["jsonData"]["timeInterval"] == "${MARSNET_SCRAPE}"
     assert "MARSNET_PROMETHEUS=" in recipe
+    assert "MARSNET_SCRAPE=2s" in recipe
     assert f"COPY dashboards/ {provider['options']['path']}/" in recipe
     assert "COPY provisioning/ /etc/grafana/provisioning/" in recipe
     assert re.search(r"^FROM \S+:\d+\.\d+\.\d+$", recipe, re.MULTILINE), "the image is pinned"
