@@ -337,7 +337,7 @@ class Lab:
 
     def settle_counters(self) -> None:
         """Wait until the controllers' frame counts include every frame that has passed a switch so far."""
-        switches.settle_counters(self.runtime)
+        switches.settle_counters(self.runtime, quiet=self.quiet)
 
     def outside_contacts(self) -> dict[tuple[str, str], int]:
         """Frames that switches dropped for want of a contact, by the nodes that they came from and were for."""

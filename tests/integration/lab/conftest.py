@@ -59,9 +59,9 @@ def make_lab(nodes: list[NodeSpec], tmp_path: Path) -> Iterator[LabMaker]:
     """Builds labs that are taken down when the test ends."""
     made: list[LabInThread] = []
 
-    def make(*, delay_line: bool = False, run: str = "") -> Lab:
+    def make(*, delay_line: bool = False, run: str = "", quiet: bool = False) -> Lab:
         name = f"t-{uuid.uuid4().hex[:8]}"
-        lab = Lab(name, nodes, LINKS, run_dir=tmp_path / name, run=run, delay_line=delay_line)
+        lab = Lab(name, nodes, LINKS, run_dir=tmp_path / name, run=run, delay_line=delay_line, quiet=quiet)
         made.append(LabInThread(lab))
         assert made[-1].up()
         return lab

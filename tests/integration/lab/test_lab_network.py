@@ -32,8 +32,9 @@ def metric(lab: Lab, segment: Segment, name: str, **labels: str) -> float:
     return total
 
 
-def test_containers_reach_each_other_over_every_hop(make_lab: LabMaker, tmp_path: Path) -> None:
-    lab = make_lab()
+@pytest.mark.parametrize("quiet", [False, True])
+def test_containers_reach_each_other_over_every_hop(quiet: bool, make_lab: LabMaker, tmp_path: Path) -> None:
+    lab = make_lab(quiet=quiet)
     assert ping(lab, "mcc", "rover", wait=0.2) == 0
     lab.start_controllers(write_plan(tmp_path / "plan.json", always()), clock_now())
     assert ping(lab, "mcc", "rover", count=5) == 5

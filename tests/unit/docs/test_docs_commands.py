@@ -67,6 +67,11 @@ RUN_ELSEWHERE = {
     "test_a_run_is_the_same_up_to_the_moment",
     "marsnet run tests/integration/warp/daemon.yaml --world warp": "tests/integration/warp/test_warp_daemons.py::"
     "test_bundles_reach_it_and_come_from_it_at_true_light_time",
+    "marsnet run scenarios/first_light.yaml --world warp --prometheus 127.0.0.1:9090": "hours; a shorter one: tests/"
+    "integration/warp/test_warp_daemons.py::test_prometheus_has_scraped_all_of_it_on_mission_time",
+    "prometheus --config.file=/dev/null --storage.tsdb.path=runs/latest/prometheus/data "
+    "--storage.tsdb.retention.time=100y": "tests/integration/warp/test_warp_daemons.py::"
+    "test_prometheus_has_scraped_all_of_it_on_mission_time",
     "marsnet warp top runs/latest": "tests/unit/worlds/test_warp_parts.py::test_top_shows_who_woke_a_guest",
     "sudo make test": "it runs this test",
     "make test": "it runs this test",
