@@ -155,7 +155,8 @@ def _by_value(axis: Axis, records: Sequence[dict[str, Any]]) -> str:
             late = [v for r in chosen if (v := r.get(f"{name}.beyond_p50")) is not None]
             sent = sum(r.get(f"{name}.accepted", 0) for r in chosen)
             got = sum(r.get(f"{name}.delivered", 0) for r in chosen)
-            cells.append(f"{100 * got / sent:.2f} %, {format_duration(median(late))}" if late and sent else "-")
+            delivered = f"{100 * got / sent:.2f} %" if sent else "-"
+            cells.append(f"{delivered}, {format_duration(median(late))}" if late else delivered)
         listed.append(cells)
     return table((axis.name, "passed", *(f"{name}: delivered, median beyond light time" for name in classes)), listed)
 
