@@ -84,8 +84,8 @@ def test_bundles_reach_it_and_come_from_it_at_true_light_time(run: tuple[Path, M
 
 def test_prometheus_has_scraped_all_of_it_on_mission_time(run: tuple[Path, Mapping[str, Any]], prometheus: str) -> None:
     fidelity = run[1]["fidelity"]
-    # Three nodes, the delay line, two controllers.
-    assert (fidelity["targets_scraped"], fidelity["targets_down"]) == (6, 0)
+    # Three nodes, the delay line, and the controller of the only segment.
+    assert (fidelity["targets_scraped"], fidelity["targets_down"]) == (5, 0)
     ups = samples(prometheus, 'up{node="lander"}')
     assert len(ups) == pytest.approx(DURATION / SCRAPE, abs=1)
     assert {value for _, value in ups} == {1}
