@@ -6,7 +6,7 @@ ROOT_USER := $(filter 0,$(shell id -u))
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-unit setup-warp setup-test demo test test-agreement test-warp test-vm quick unit integration lint format bench clean distclean
+.PHONY: help setup setup-unit setup-warp setup-test compiled demo test test-agreement test-warp test-vm quick unit integration lint format bench clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -22,6 +22,9 @@ setup-warp: ## what the warp world needs; no root where it is all installed
 
 setup-test:
 	@$(call set-up,test)
+
+compiled: setup-unit ## compile what is slow in Python, after a change to it (setup does the first time)
+	@$(BIN)/python scripts/compile.py
 
 demo: setup ## set up, then run scenarios/first_light.yaml (options: ARGS="--rate 600")
 	@$(BIN)/marsnet run scenarios/first_light.yaml $(ARGS)
@@ -47,7 +50,11 @@ quick: setup-unit ## unit tests that take less than two seconds each
 	@$(BIN)/python -m pytest -q -n 2 -m "not root and not slow and not warp"
 
 unit: setup-unit
-	@$(BIN)/python -m pytest -q -n 2 -m "not root and not warp" --junitxml=$(RESULTS)/unit.xml
+	@failed=; \
+	$(BIN)/python -m pytest -q -n 2 -m "not root and not warp" --junitxml=$(RESULTS)/unit.xml || failed=yes; \
+	MARSNET_INTERPRETED=1 $(BIN)/python -m pytest -q -n 2 -m interpreted --junitxml=$(RESULTS)/unit-interpreted.xml \
+	    || failed=yes; \
+	test -z "$$failed"
 
 integration: $(if $(ROOT_USER),setup-test)
 ifdef ROOT_USER

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import marsnet.compiled  # noqa: F401  Before all else: it decides which code the modules to come are of.
+
 if TYPE_CHECKING:
     from marsnet.runs.execute import Run
     from marsnet.runs.scripted import Scenario

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from frame import daemon, oracles, packages, say, venv
+from frame import compiled, daemon, oracles, packages, say, venv
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -41,6 +41,7 @@ def main() -> None:
         wanted += packages.for_tests()
     packages.ensure(wanted, log)
     venv.ensure(ROOT, sys.executable, log)
+    compiled.ensure(ROOT, log)
     if tests:
         oracles.ensure(ROOT, sys.executable, log)
     if purpose in {"unit", "warp"}:

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from mypy_extensions import mypyc_attr
+
 from marsnet.errors import InputError
 from marsnet.links.config import QUANTUM, DirectionConfig, whole
 from marsnet.links.feed import TimelineFeed
@@ -99,6 +101,7 @@ class Truth(NamedTuple):
         return self.slope * LIGHT
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class PhysicsPipeline(ABC):
     """One direction of a link. Calls carry line time in ns, which never goes back."""
 

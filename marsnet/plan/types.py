@@ -40,6 +40,10 @@ class Contact:
         """Bytes that the contact can carry."""
         return (self.end - self.start) * self.rate / 8
 
+    def __reduce__(self) -> tuple[object, ...]:
+        fields = (self.link, self.source, self.target, self.start, self.end, self.rate, self.ber, self.loss)
+        return Contact, fields
+
 
 @dataclass(frozen=True, slots=True)
 class Range:
@@ -64,6 +68,9 @@ class Range:
     def at(self, time: float) -> float:
         """Light time in seconds of what leaves at `time`."""
         return self.owlt + self.slope * (time - self.start)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Range, (self.source, self.target, self.start, self.end, self.owlt, self.slope)
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,10 @@ class ContactPlan:
             starts, segments = self._ranges.setdefault((segment.source, segment.target), ([], []))
             starts.append(segment.start)
             segments.append(segment)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        fields = (self.epoch, self.start, self.end, self.nodes, self.contacts, self.ranges, self.meta)
+        return ContactPlan, fields
 
     def owlt(self, source: str, target: str, time: float) -> float:
         """One-way light time in seconds of what leaves `source` for `target` at `time`.

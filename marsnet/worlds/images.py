@@ -23,6 +23,7 @@ import docker
 import requests
 from docker.errors import APIError, BuildError, DockerException, ImageNotFound
 
+from marsnet import compiled
 from marsnet.errors import EnvironmentLacksError
 
 LABEL = "marsnet.image"
@@ -122,13 +123,17 @@ def content_key(parts: Mapping[str, bytes]) -> str:
 
 
 def package_sources(root: Path) -> dict[str, bytes]:
-    """Every file that goes into marsnet's own wheel, by its path in the source tree."""
+    """Every file that goes into marsnet's own wheel, by its path in the source tree.
+
+    Machine code goes along where it is of the sources that are there (`marsnet.compiled`).
+    """
     paths = [root / name for name in ("pyproject.toml", "setup.py", "README.md")]
     paths += [
         path
         for path in (root / "marsnet").rglob("*")
         if path.suffix not in {".pyc", ".so", ".o"} and "__pycache__" not in path.parts
     ]
+    paths += compiled.files(root / "marsnet")
     return {str(path.relative_to(root)): path.read_bytes() for path in paths if path.is_file()}
 
 

@@ -257,7 +257,8 @@ class _Stage:
     def stop_controller(self, segment: str) -> None:
         raise AssertionError("refused when the run was prepared: there are no controllers here")
 
-    start_controller = stop_controller
+    def start_controller(self, segment: str) -> None:
+        raise AssertionError("refused when the run was prepared: there are no controllers here")
 
     def relink(self, links: frozenset[str], happened: tuple[Incident, ...]) -> None:
         for channel in channels(self._spec, self._clock, happened, links):

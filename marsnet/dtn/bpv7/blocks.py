@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from enum import IntFlag
 from typing import NamedTuple
 
@@ -100,54 +100,55 @@ class BundleId(NamedTuple):
         return b"".join(parts)
 
 
-@dataclass(frozen=True, slots=True)
 class CanonicalBlock:
-    """A block other than the primary one (RFC 9171 section 4.3.2).
+    """A block other than the primary one (RFC 9171 section 4.3.2): a value, that nobody changes.
 
     Attributes:
         type: block type code, `BlockType` for the known ones.
         number: 1 for the payload, unique in the bundle.
         flags: bits of `BlockFlags`; others are kept.
         crc_type: `CrcType`.
-        data: type-specific data, without its CBOR head.
         raw: the encoding that was received, or that `encode` made; None in a block that is new.
+        rope: the encoding of a payload block whose data a recipe makes whenever somebody looks at it; else None.
     """
 
-    type: int
-    number: int
-    flags: int
-    crc_type: int
-    data: bytes
-    raw: bytes | None = field(default=None, init=False, compare=False, repr=False)
+    __slots__ = ("_data", "crc_type", "flags", "number", "raw", "rope", "type")
+
+    def __init__(self, block_type: int, number: int, flags: int, crc_type: int, data: bytes) -> None:
+        """A new block of this type-specific data, without its CBOR head."""
+        self.type, self.number, self.flags, self.crc_type = block_type, number, flags, crc_type
+        self._data = data
+        self.raw: bytes | None = None
+        self.rope: Rope | None = None
+
+    @property
+    def data(self) -> bytes:
+        """Type-specific data, without its CBOR head."""
+        return self._data if self.rope is None else self.rope.made()
 
     @property
     def size(self) -> int:
         """Octets of its data."""
-        return len(self.data)
+        return len(self._data) if self.rope is None else self.rope.end - self.rope.begin
 
     def with_data(self, data: bytes) -> CanonicalBlock:
         """The block with other data."""
         return CanonicalBlock(self.type, self.number, self.flags, self.crc_type, data)
 
+    def with_rope(self, rope: Rope) -> CanonicalBlock:
+        """The block whose encoding is this rope, the made part of it the data."""
+        block = self.with_data(b"")
+        block.rope = rope
+        return block
 
-class RopeBlock(CanonicalBlock):
-    """A payload block whose data a recipe makes whenever somebody looks at it."""
+    def _value(self) -> tuple[int, int, int, int, bytes]:
+        return self.type, self.number, self.flags, self.crc_type, self.data
 
-    __slots__ = ("rope",)
-    rope: Rope
-    """The encoding of the block."""
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CanonicalBlock) and self._value() == other._value()
 
-    def __init__(self, block: CanonicalBlock, rope: Rope) -> None:
-        """Take the place of a block whose encoding is this rope, the made part of it the data."""
-        values = {"type": block.type, "number": block.number, "flags": block.flags, "crc_type": block.crc_type}
-        for name, value in {**values, "raw": None, "rope": rope}.items():
-            object.__setattr__(self, name, value)
+    def __hash__(self) -> int:
+        return hash(self._value())
 
-    @property
-    def data(self) -> bytes:
-        """Type-specific data, without its CBOR head."""
-        return self.rope.made()
-
-    @property
-    def size(self) -> int:
-        return self.rope.end - self.rope.begin
+    def __repr__(self) -> str:
+        return f"CanonicalBlock{self._value()!r}"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from marsnet.dtn.bpv7 import cbor
-from marsnet.dtn.bpv7.blocks import CanonicalBlock, CreationTimestamp, RopeBlock
+from marsnet.dtn.bpv7.blocks import CanonicalBlock, CreationTimestamp
 from marsnet.dtn.bpv7.bundle import Bundle, check_primary
 from marsnet.dtn.bpv7.crc import CRC_SIZE, ZEROED, checksum
 from marsnet.dtn.bpv7.eid import read_eid
@@ -56,10 +56,9 @@ def encode(bundle: Bundle) -> bytes:
 
 def encode_rope(bundle: Bundle) -> bytes | Rope:
     """As `encode`; a payload that a recipe makes is not made for it."""
-    payload = bundle.blocks[-1]
-    if not isinstance(payload, RopeBlock):
+    rope = bundle.blocks[-1].rope
+    if rope is None:
         return encode(bundle)
-    rope = payload.rope
     head = b"".join((*_encode_before(bundle), rope.head))
     return Rope(head, rope.recipe, rope.begin, rope.end, rope.tail + _CLOSE)
 
@@ -70,7 +69,7 @@ def with_rope(bundle: Bundle, octets: Rope) -> Bundle:
     head = _block_head(payload)
     if not octets.head.endswith(head):
         return bundle
-    block = RopeBlock(payload, Rope(head, octets.recipe, octets.begin, octets.end, octets.tail[:-1]))
+    block = payload.with_rope(Rope(head, octets.recipe, octets.begin, octets.end, octets.tail[:-1]))
     return bundle.with_blocks((*bundle.blocks[:-1], block))
 
 
@@ -98,7 +97,7 @@ def _encode_blocks(blocks: tuple[CanonicalBlock, ...], parts: list[bytes]) -> No
             pieces: list[bytes] = []
             _encode_block(block, pieces)
             raw = b"".join(pieces)
-            _set(block, "raw", raw)
+            block.raw = raw
             parts.append(raw)
 
 
@@ -301,7 +300,7 @@ def read_block(data: bytes, position: int) -> tuple[CanonicalBlock, int]:
     block = CanonicalBlock(block_type, number, flags, crc_type, content)
     # What is long is not kept twice where encoding it would give the same octets.
     if chunked or length < 0 or len(content) <= _REMEMBERED:
-        _set(block, "raw", data[start:position])
+        block.raw = data[start:position]
     return block, position
 
 

@@ -37,8 +37,13 @@ class ConstantPeer:
         """Never."""
         return None
 
-    peer_can_send = can_send
-    peer_next_change = next_change
+    def peer_can_send(self, now: float) -> bool:
+        """Always."""
+        return True
+
+    def peer_next_change(self, now: float) -> float | None:
+        """Never."""
+        return None
 
 
 class _Timeline:

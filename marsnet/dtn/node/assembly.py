@@ -71,7 +71,7 @@ def assemble(
             max_block=config.ltp.max_block,
             trains=trains,
         ),
-        {name: contacts.models[name] for name, n in config.neighbours.items() if n.convergence == LtpLayer.name},
+        {name: contacts.models[name] for name, n in config.neighbours.items() if n.convergence == "ltp"},
         config.numbers,
         random.Random(f"{config.seed}/{config.name}/ltp/{boots}"),
         [ServiceClass[name.upper()] for name in config.ltp.green],

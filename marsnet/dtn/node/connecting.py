@@ -42,14 +42,16 @@ class ConnectingLayer(Layer, Generic[_C]):
 
     ahead = 0.5
 
-    def __init__(self, clock: MissionClock, listen: Address | None) -> None:
+    def __init__(self, name: str, clock: MissionClock, listen: Address | None, *, one_way: bool = False) -> None:
         """Prepare.
 
         Args:
+            name: as `Layer.name`.
             clock: the mission clock.
             listen: where to accept connections; None for nowhere.
+            one_way: as `Layer.one_way`.
         """
-        super().__init__()
+        super().__init__(name, one_way=one_way)
         self._clock, self._listen = clock, listen
         self._loop = asyncio.get_running_loop()
         self._server: asyncio.Server | None = None

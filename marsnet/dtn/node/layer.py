@@ -11,6 +11,8 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from mypy_extensions import mypyc_attr
+
 from marsnet.dtn.bpv7 import ServiceClass
 from marsnet.dtn.recipe import Rope
 
@@ -151,7 +153,7 @@ class Waiting(NamedTuple):
 
     handle: int
     octets: bytes
-    tag: object
+    tag: Hashable
     service_class: ServiceClass
 
 
@@ -165,6 +167,7 @@ def withdraw(queues: Iterable[deque[Waiting]], handle: Hashable) -> list[LayerEv
     return []
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Layer:
     """One convergence layer of a node.
 
@@ -176,11 +179,10 @@ class Layer:
         wake: called when there are events to take outside of a call of the node; the node sets it.
     """
 
-    name: str
-    one_way: bool = False
     ahead: float = 0.05
 
-    def __init__(self) -> None:
+    def __init__(self, name: str, *, one_way: bool = False) -> None:
+        self.name, self.one_way = name, one_way
         self.drops: Counter[str] = Counter()
         self.wake: Callable[[], None] = lambda: None
         self._events: list[LayerEvent] = []

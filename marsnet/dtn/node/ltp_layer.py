@@ -42,8 +42,6 @@ class LtpLayer(Layer):
         cancelled: blocks given up, by reason code and whether the peer did.
     """
 
-    name = "ltp"
-
     def __init__(
         self,
         engine_id: int,
@@ -65,7 +63,7 @@ class LtpLayer(Layer):
             green: classes of service that are sent once.
             most_ahead: octets that may be handed out ahead of time, by node name, where that is bounded.
         """
-        super().__init__()
+        super().__init__("ltp")
         self.engine = LtpEngine(engine_id, config, rng)
         self.cancelled: Counter[tuple[int, bool]] = Counter()
         self._green, self._green_blocks = frozenset(green), GreenBlocks()

@@ -78,8 +78,6 @@ class _Way(Called, asyncio.Protocol):
 class StreamLayer(ConnectingLayer[_Way]):
     """Bundles one after another on TCP connections. What the operating system has taken counts as taken."""
 
-    one_way = True
-
     def __init__(
         self, name: str, neighbours: Mapping[str, Address], clock: MissionClock, *, listen: Address | None = None
     ) -> None:
@@ -91,8 +89,7 @@ class StreamLayer(ConnectingLayer[_Way]):
             clock: the mission clock.
             listen: where to accept connections; None for nowhere.
         """
-        super().__init__(clock, listen)
-        self.name = name
+        super().__init__(name, clock, listen, one_way=True)
         self.frame: Callable[[bytes], list[bytes | memoryview]]
         self.frame = mtcp_frame if name == "mtcp" else stcp_frame
         rate = clock.rate

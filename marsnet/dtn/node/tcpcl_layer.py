@@ -83,8 +83,6 @@ class TcpclLayer(ConnectingLayer[_Peer]):
     """Sessions of TCPCLv4. A bundle is taken when its last segment is acknowledged, which the peer does when it is
     durable there; what a session leaves unacknowledged goes back to the node, to be sent again in the next one."""
 
-    name = "tcpcl"
-
     def __init__(
         self,
         node_id: str,
@@ -109,7 +107,7 @@ class TcpclLayer(ConnectingLayer[_Peer]):
             tls: contexts of the end that connects and of the one that accepts, when the options have certificates.
             resume: whether the node keeps the beginnings of broken transfers.
         """
-        super().__init__(clock, listen)
+        super().__init__("tcpcl", clock, listen)
         self._options, self._tls = options, tls
         rate, policy = clock.rate, TlsPolicy.NEVER
         if options.tls is not None:

@@ -50,9 +50,6 @@ class _Way:
 class UdpclLayer(Layer):
     """Bundles in datagrams. What has left counts as taken: nobody says whether it arrived."""
 
-    name = "udpcl"
-    one_way = True
-
     def __init__(self, transport: Datagrams, limits: Mapping[str, int], rate: float = 1.0) -> None:
         """Prepare.
 
@@ -61,7 +58,7 @@ class UdpclLayer(Layer):
             limits: octets of the largest datagram by neighbour.
             rate: mission seconds per host second.
         """
-        super().__init__()
+        super().__init__("udpcl", one_way=True)
         self._transport = transport
         self._ways = {name: _Way(limit) for name, limit in limits.items()}
         self._handles = itertools.count(1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from mypy_extensions import mypyc_attr
+
 from marsnet.dtn.routing.api import PRIORITIES, Booking, BookingState, Forward, NoRoute, Outlook, Reason, RouteRequest
 from marsnet.dtn.routing.graph import Change, ContactGraph, Margin, Slot
 from marsnet.dtn.routing.ledger import Ledger, inherit_spent
@@ -11,6 +13,7 @@ from marsnet.errors import InputError
 from marsnet.plan.types import Contact, ContactPlan, Range
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class PlannedRouter:
     """A node's view of the contacts and of the volume that its bundles hold on them.
 
@@ -22,9 +25,6 @@ class PlannedRouter:
     Raises:
         InputError: when a contact of the plan has no range.
     """
-
-    _needs_destination = True
-    """Whether a bundle for a node that is in no contact cannot be routed."""
 
     def __init__(self, node: str, plan: ContactPlan, margin: Margin) -> None:
         self._node = node
@@ -123,10 +123,13 @@ class PlannedRouter:
             self._ledger.release_key(bundle.key)
         if bundle.destination == self._node:
             return NoRoute(Reason.LOCAL)
-        known = bundle.destination in self._graph.index or not self._needs_destination
-        if not known or self._node not in self._graph.index:
+        if not self._may_reach(bundle.destination) or self._node not in self._graph.index:
             return NoRoute(Reason.UNKNOWN)
         return NoRoute(Reason.EXPIRED) if bundle.expires <= now else None
+
+    def _may_reach(self, destination: str) -> bool:
+        """Whether a bundle for a node can be routed at all."""
+        return destination in self._graph.index
 
     def _book(
         self,

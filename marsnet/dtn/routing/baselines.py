@@ -16,10 +16,11 @@ from marsnet.plan.types import Contact, ContactPlan, Range
 
 
 class _NeighbourRouter(PlannedRouter):
-    _needs_destination = False
-
     def __init__(self, node: str, plan: ContactPlan, *, margin: Margin = SABR_MARGIN) -> None:
         super().__init__(node, plan, margin)
+
+    def _may_reach(self, destination: str) -> bool:
+        return True
 
     def _offer(self, bundle: RouteRequest, neighbours: Iterable[str], now: float) -> Decision:
         """Send to each of the neighbours that are allowed, on the contact that has the bundle there first."""

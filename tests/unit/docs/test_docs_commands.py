@@ -81,6 +81,7 @@ RUN_ELSEWHERE = {
     "make setup-warp": "make test-warp begins with it",
     "sudo make demo": "tests/integration/runs/test_demo.py::test_the_demo_passes",
     "make lint": "a part of make test",
+    "make compiled": "set-up runs what it runs",
     "make format": "it would change the files under test",
     "make bench": "measurements take minutes",
     "sudo apt-get install git make python3": "it installs packages",

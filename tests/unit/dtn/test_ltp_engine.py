@@ -265,6 +265,7 @@ def test_an_answer_that_is_still_to_leave_moves_with_the_plan() -> None:
     assert engine.next_deadline(50.0) == pytest.approx(7000.0 + OWLT + MARGIN)
 
 
+@pytest.mark.interpreted
 def test_an_opportunistic_contact_opens_by_plan_changed() -> None:
     class Radio(ConstantPeer):
         up = False

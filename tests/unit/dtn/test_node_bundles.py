@@ -360,6 +360,7 @@ def test_a_node_counts_the_errors_that_it_did_not_expect(tmp_path: Path) -> None
     assert (tmp_path / "defects").read_text() == "ZeroDivisionError('a defect')\n" * 2
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize(
     ("service", "block", "reason"),
     [(2, b"\x01\x9f\x01", CancelReason.USER), (2, b"\x05" + bytes(9), CancelReason.USER), (3, b"file", 1)],

@@ -38,6 +38,7 @@ class Watched(World):
         return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name + "{"))
 
 
+@pytest.mark.interpreted
 def test_timers_are_suspended_while_no_answer_can_leave() -> None:
     """What leaves in the last light time of a contact is answered in the next one: nothing leaves twice for that."""
     world = Watched("rover relay", ("rover relay", 0.0, 10.0, 1e6), ("rover relay", 5000.0, 5010.0, 1e6), light=8.0)
@@ -54,6 +55,7 @@ def test_timers_are_suspended_while_no_answer_can_leave() -> None:
     assert world.stores["rover"].usage.bundles == 0
 
 
+@pytest.mark.interpreted
 def test_what_was_lost_at_the_end_of_a_contact_is_sent_again_once_an_answer_is_overdue() -> None:
     contacts = [("rover relay", 5000.0 * n, 5000.0 * n + 10.0, 1e6) for n in range(4)]
     world = Watched("rover relay", *contacts, light=8.0)
@@ -88,6 +90,7 @@ def test_another_way_is_taken_where_no_answer_is_planned_or_only_a_late_one(
     assert world.records(Step.DELIVERED)[0].time < 220.0
 
 
+@pytest.mark.interpreted
 def test_bundles_that_wait_share_blocks_closed_by_time() -> None:
     """The link is busy with an image, so what comes meanwhile waits, and no longer than it is told to."""
     options: dict[str, Any] = {"ltp": {"aggregate_size": 100_000, "aggregate_time": 3.0}}
@@ -117,6 +120,7 @@ def test_an_idle_link_waits_for_no_more_bundles() -> None:
     assert [r.time for r in world.records(Step.DELIVERED)] == [pytest.approx(8.0, abs=0.05)]
 
 
+@pytest.mark.interpreted
 def test_a_critical_bundle_passes_between_the_segments_of_a_bulk_bundle() -> None:
     world = Watched("rover relay", ("rover relay", 0.0, FOREVER, 1e5))
     world.attach("relay", "ipn:2.9")
@@ -155,6 +159,7 @@ def test_the_least_urgent_class_leaves_within_the_bound() -> None:
     assert all(after - before <= 2 * STARVATION_BOUND + 2 for before, after in zip([0, *places], places, strict=False))
 
 
+@pytest.mark.interpreted
 def test_a_refused_block_is_not_sent_on_and_its_late_segments_are_counted() -> None:
     """The neighbour's store is full: it cancels the session; what still arrives of it makes nothing there."""
     world = Watched("rover relay", ("rover relay", 0.0, FOREVER, 1e5), only={"relay": {"quota": 1000}}, light=5.0)
@@ -169,6 +174,7 @@ def test_a_refused_block_is_not_sent_on_and_its_late_segments_are_counted() -> N
     assert world.stores["rover"].usage.bundles == 0, "expired where it was"
 
 
+@pytest.mark.interpreted
 def test_segments_that_come_after_a_refusal_make_nothing_and_are_counted() -> None:
     """The block is larger than the neighbour takes, which it says while most of it is still to leave."""
     world = Watched(
@@ -188,6 +194,7 @@ def test_segments_that_come_after_a_refusal_make_nothing_and_are_counted() -> No
     assert [bundle.payload for _, bundle in world.delivered] == [b"small"]
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("length", [0.02, 0.1, 0.5])
 def test_contacts_of_less_than_a_second_carry_what_fits_and_nothing_is_lost(length: float) -> None:
     contacts = [("rover relay", 50.0 * n + 0.37, 50.0 * n + 0.37 + length, 1e6) for n in range(1, 80)]

@@ -62,6 +62,7 @@ def test_a_copy_that_expires_on_the_way_is_no_loss() -> None:
     assert fates(world) == [("delivered", 1)]
 
 
+@pytest.mark.interpreted
 def test_a_node_where_the_ways_part_makes_the_copies_that_the_source_could_not() -> None:
     contacts = (("lander rover", 0.0, FOREVER, 1e6), *DIAMOND)
     world = World("lander rover near far earth", *contacts)

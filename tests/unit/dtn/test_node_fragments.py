@@ -236,6 +236,7 @@ class Broken:
         assert len(self.relay.keeper.reassembly) == 0
 
 
+@pytest.mark.interpreted
 def test_a_broken_transfer_goes_on_where_it_broke_and_breaks_again() -> None:
     broken = Broken()
     assert isinstance(broken.world.send("rover", "ipn:2.9", DATA), Bundle)
@@ -251,6 +252,7 @@ def test_a_broken_transfer_goes_on_where_it_broke_and_breaks_again() -> None:
     broken.finish()
 
 
+@pytest.mark.interpreted
 def test_a_cut_before_the_first_octet_of_the_payload_changes_nothing() -> None:
     broken = Broken()
     broken.world.send("rover", "ipn:2.9", DATA)
@@ -260,6 +262,7 @@ def test_a_cut_before_the_first_octet_of_the_payload_changes_nothing() -> None:
     broken.finish()
 
 
+@pytest.mark.interpreted
 def test_a_rest_without_its_beginning_is_refused_and_all_of_it_follows() -> None:
     broken = Broken()
     broken.world.send("rover", "ipn:2.9", DATA)
@@ -277,6 +280,7 @@ def test_a_rest_without_its_beginning_is_refused_and_all_of_it_follows() -> None
     broken.finish()
 
 
+@pytest.mark.interpreted
 def test_a_beginning_that_the_disk_did_not_take_is_asked_for_again() -> None:
     store = BundleStore(None, quota_bytes=100_500)
     broken = Broken(stores={"relay": store})
@@ -292,6 +296,7 @@ def test_a_beginning_that_the_disk_did_not_take_is_asked_for_again() -> None:
     assert broken.demanded == [None]
 
 
+@pytest.mark.interpreted
 def test_a_whole_bundle_takes_the_place_of_its_beginning() -> None:
     """The sender has been started anew, or does not resume."""
     broken = Broken()
@@ -303,6 +308,7 @@ def test_a_whole_bundle_takes_the_place_of_its_beginning() -> None:
     broken.finish()
 
 
+@pytest.mark.interpreted
 def test_a_fragment_whose_transfer_broke_goes_on_too() -> None:
     broken = Broken()
     first, second = fragment(whole_bundle(broken.world), 40_000 + 20_000)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import create_autospec
 
+import pytest
 from bundle_world import EPOCH, make_plan
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -129,6 +130,7 @@ def test_a_node_outlives_whatever_comes(parts: list[bytes]) -> None:
 BROKEN = st.tuples(bundles(), st.integers(0, 300), st.one_of(st.none(), EXTREMES))
 
 
+@pytest.mark.interpreted
 @given(st.lists(st.tuples(st.booleans(), BROKEN), min_size=1, max_size=4))
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 def test_a_node_outlives_transfers_that_break_off_anywhere_and_their_rests(parts: list[tuple[bool, Any]]) -> None:

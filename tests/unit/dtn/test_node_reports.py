@@ -260,6 +260,7 @@ def test_an_unknown_block_is_reported_removed_or_passed_on() -> None:
     assert [bundle.block(200) for _, bundle in passed.delivered] == [block(0)]
 
 
+@pytest.mark.interpreted
 def test_transmission_cancelled_where_no_neighbour_takes_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
     world = line(unroutable="drop")
     layer = world.agents["relay"].forwarder.layers["earth"]
@@ -309,6 +310,7 @@ def test_deletion_of_a_fragment_that_contradicts_another_has_no_code_of_its_own(
     assert deletions(world) == [("ipn:2.0", D.NO_INFORMATION)]
 
 
+@pytest.mark.interpreted
 def test_deletion_of_what_the_store_has_lost_has_no_code_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     contacts = (LINE[0], ("relay earth", 500.0, 600.0, 1e6))
     world = World("rover relay earth", *contacts, reports=ON)

@@ -221,6 +221,7 @@ def test_security_survives_fragments_and_is_checked_when_they_are_joined() -> No
     assert not forged.delivered
 
 
+@pytest.mark.interpreted
 def test_gateways_protect_and_unwrap_what_only_passes() -> None:
     entry = RULE | {"transit": "add"}
     leave = RULE | {"transit": "accept"}

@@ -68,6 +68,7 @@ def test_what_waits_for_a_late_pass_turns_back_when_the_silent_neighbour_answers
     assert len(made.delivered) == 30, "none twice"
 
 
+@pytest.mark.interpreted
 def test_a_trial_asks_one_bundle_of_a_kind_however_many_wait() -> None:
     made = world(1e9)
     send(made, 40)
@@ -88,6 +89,7 @@ def test_a_trial_asks_one_bundle_of_a_kind_however_many_wait() -> None:
     assert len(made.delivered) == 80
 
 
+@pytest.mark.interpreted
 def test_news_of_a_neighbour_are_worked_off_in_portions_the_most_urgent_first(monkeypatch: pytest.MonkeyPatch) -> None:
     made = world(70.0)
     send(made, 10, priority=ServiceClass.BULK)
@@ -110,6 +112,7 @@ def test_news_of_a_neighbour_are_worked_off_in_portions_the_most_urgent_first(mo
     assert deadline is None or deadline > made.now
 
 
+@pytest.mark.interpreted
 def test_bundles_without_a_way_are_looked_at_in_portions_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ways, "AT_ONCE", 3)
     made = World("here there", ("here there", 0.0, 10.0, 1e6), ("here there", 20.0, 1e5, 1e6))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import summary
-from frame import daemon, oracles, packages, say, venv
+from frame import compiled, daemon, oracles, packages, say, venv
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -23,6 +23,34 @@ def test_nothing_is_done_when_nothing_is_missing(
     monkeypatch.setattr(say, "run", lambda *_, **__: pytest.fail("nothing was to be run"))
     packages.ensure([package("gcc", True), package("mininet", True)], tmp_path / "log")
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said", "compiles"),
+    [
+        ("True True", "", False),
+        ("False True", "the sources are not those that were compiled, so Python interprets them; make compiled", False),
+        ("False False", "compiling the modules where bundles are handled", True),
+    ],
+)
+def test_machine_code_is_made_in_a_fresh_checkout_only(
+    answer: str,
+    said: str,
+    compiles: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f"#!/bin/sh\necho {answer}\n")
+    python.chmod(0o755)
+    commands: list[list[str]] = []
+    monkeypatch.setattr(say, "run", lambda command, *_: commands.append(list(command)))
+    compiled.ensure(tmp_path, tmp_path / "log")
+    assert commands == ([[str(python), str(tmp_path / "scripts" / "compile.py")]] if compiles else [])
+    told = capsys.readouterr().err
+    assert told.startswith(f"set-up: {said}") if said else not told
 
 
 def test_without_root_the_missing_packages_and_the_command_are_named(

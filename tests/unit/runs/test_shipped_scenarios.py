@@ -188,6 +188,7 @@ def test_a_scenario_passes_with_its_golden_ledger(name: str, tmp_path: Path) -> 
     assert ledger == GOLDENS[name], "run: python tests/unit/runs/goldens.py, if the change is meant"
 
 
+@pytest.mark.interpreted
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("name", "mutation", "noticed"), RUNS, ids=[f"{name}, {sorted(n)[0]}" for name, _, n in RUNS])

@@ -14,6 +14,7 @@ from marsnet.worlds.virtual import run_virtual
 EXCERPT = Path(__file__).parents[2] / "integration" / "warp" / "excerpt.yaml"
 
 
+@pytest.mark.interpreted
 def test_a_node_that_looks_at_ltp_alone_does_what_one_does_that_looks_at_everything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
