@@ -13,6 +13,7 @@ from typing import Any
 import docker
 from docker.errors import DockerException
 
+from marsnet import compiled
 from marsnet.worlds.machine_finding import SETUP, Finding, judge
 from marsnet.worlds.machine_kernel import Kernel
 
@@ -45,6 +46,7 @@ def findings(kernel: Kernel) -> Iterator[Finding]:
     yield _switches(kernel)
     core = importlib.util.find_spec("marsnet.links._core") is not None
     yield judge("link core", core, "compiled" if core else "not compiled", required=True, fix=SETUP)
+    yield _machine_code(bool(compiled.files()))
     mininet = _has_mininet() and find("mnexec") is not None
     yield judge("mininet", mininet, "installed" if mininet else "not installed", required=True, fix=SETUP)
     yield _program("prometheus", ["prometheus"], required=True, package="prometheus")
@@ -54,6 +56,12 @@ def findings(kernel: Kernel) -> Iterator[Finding]:
     yield _program("mmdebstrap", ["mmdebstrap"], package="mmdebstrap", without="images need a registry")
     yield _program("tshark", ["tshark"], package="tshark", without="its tests are skipped")
     yield _program("chromium", ["chromium", "chromium-browser"], package="chromium", without="no pictures of reports")
+
+
+def _machine_code(made: bool) -> Finding:
+    if made:
+        return Finding("machine code", "ok", "of the modules where bundles are handled")
+    return Finding("machine code", "limited", "none of these sources; Python interprets them", fix="make compiled")
 
 
 def _has_mininet() -> bool:

@@ -136,6 +136,14 @@ def test_docker_without_a_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
     assert machine_programs.docker_finding().value == "not installed"
 
 
+def test_machine_code_of_other_sources_is_optional_to_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("marsnet.compiled.files", list)
+    finding = by_name(machine_programs.findings(EVERYTHING))["machine code"]
+    assert (finding.state, finding.required, finding.fix) == ("limited", False, "make compiled")
+    monkeypatch.setattr("marsnet.compiled.files", lambda: [Path("library.so")])
+    assert by_name(machine_programs.findings(EVERYTHING))["machine code"].state == "ok"
+
+
 @pytest.mark.parametrize(
     ("kernel", "state", "words"),
     [
