@@ -200,6 +200,7 @@ def test_a_broken_network_fails(
     assert noticed <= failures(verdict), verdict.findings
 
 
+@pytest.mark.interpreted
 @pytest.mark.slow
 def test_a_slow_recovery_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mutation, noticed = BROKEN["relay_loss"][-1]
