@@ -89,7 +89,7 @@ class Daemon:
         self, name: str, direction: str, intervals: list[list[int]], replace_from_ns: int | None = None
     ) -> None:
         """See `DelayLine.receiver_down`."""
-        if not isinstance(intervals, list) or any(not isinstance(i, list) or len(i) != 2 for i in intervals):
+        if not isinstance(intervals, list) or not all(map(_is_interval, intervals)):
             raise InputError(f"intervals are {intervals!r}", remedy="write [[start_ns, end_ns], ...]")
         self.line.receiver_down(name, direction, [(a, b) for a, b in intervals], replace_from_ns)
 
@@ -222,6 +222,10 @@ def _segments(inline: list[dict[str, Any]] | None, path: str | None) -> Iterator
     if not isinstance(inline, list):
         raise InputError(f"segments are {inline!r}", remedy="write a list of segments")
     return iter([Segment.from_json(item).raw for item in inline])
+
+
+def _is_interval(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(type(end) is int for end in value)
 
 
 def _path(value: object) -> Path:

@@ -90,7 +90,7 @@ def latency_against_light(judgement: Judgement) -> go.Figure:
         drawn.add_vrect(x0=min(lights), x1=x1, fillcolor="#1b2631", opacity=0.25, line_width=0)
     took = [x.delivered - x.created for x in judgement.lives.values() if x.delivered is not None]
     least = min(lights) if lights and min(lights) > 0 else _LEAST
-    most = max(1.2 * least, *took, *lights)
+    most = max([1.2 * least, *took, *lights])
     return _shares(drawn, "from creation to delivery (grey: light time)", 0.9 * least, 1.1 * most)
 
 

@@ -70,9 +70,10 @@ class Running:
     def __post_init__(self) -> None:
         self.said: list[str] = []
         self._lines: queue.Queue[str | None] = queue.Queue()
+        # Who was started in the background ignores SIGINT, and so would its children.
         self.process = subprocess.Popen(
-            [MARSNET, "run", *self.arguments, "--world", "emulated", "--lab", self.lab, "--json",
-             "--output", str(self.output)],
+            ["env", "--default-signal=INT", MARSNET, "run", *self.arguments, "--world", "emulated", "--lab", self.lab,
+             "--json", "--output", str(self.output)],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
         assert self.process.stderr is not None
