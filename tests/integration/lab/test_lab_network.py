@@ -169,8 +169,11 @@ def test_what_is_in_flight_when_the_contact_closes_is_still_delivered(make_lab: 
     assert metric(lab, "mars", "marsnet_sdn_dropped_frames_total", node="mro", reason="no contact") == 2
 
 
-def test_switches_outlive_their_controller_and_take_up_a_new_plan(make_lab: LabMaker, tmp_path: Path) -> None:
-    lab = make_lab()
+@pytest.mark.parametrize("quiet", [False, True])
+def test_switches_outlive_their_controller_and_take_up_a_new_plan(
+    quiet: bool, make_lab: LabMaker, tmp_path: Path
+) -> None:
+    lab = make_lab(quiet=quiet)
     lab.start_controllers(write_plan(tmp_path / "plan.json", always()), clock_now())
     lab.stop_controller("mars")
     assert ping(lab, "mcc", "rover", count=3) == 3
