@@ -59,7 +59,7 @@ def copy_tree(target: Path) -> None:
     """Sources and compiled parts; of what is kept a copy of the newest guest, and links to what is only read."""
     command = ["git", "-C", str(CHECKOUT), "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    compiled = [str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "marsnet").rglob("_*.so")]
+    compiled = [str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "marsnet").rglob("*.so")]
     for name in [*filter(None, listed.split("\0")), *compiled]:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(CHECKOUT / name, target / name)
