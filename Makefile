@@ -40,7 +40,7 @@ test: setup-test ## set up, lint, unit tests, then (as root) tests on real netwo
 test-agreement: setup-test ## first light alike in both worlds; as root, up to 15 minutes on quiet cores
 	@$(BIN)/python -m pytest -q -m agreement
 
-test-warp: setup-warp ## the warp world in a real QEMU guest; a quarter of an hour, no root needed
+test-warp: setup-warp ## the warp world in a real QEMU guest; more than half an hour, no root needed
 	@$(BIN)/python -m pytest -q -m warp
 
 test-vm: setup-warp ## boot the root of the warp world in QEMU, and check the product inside; no root needed

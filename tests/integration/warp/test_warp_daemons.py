@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import urllib.parse
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stored_metrics import served
 
 from marsnet.clock import parse_utc
 from marsnet.dtn.node.ledger import Step, read_ledgers
@@ -44,21 +44,8 @@ def prometheus(run: tuple[Path, Mapping[str, Any]]) -> Iterator[str]:
     server = shutil.which("prometheus")
     if server is None:
         pytest.skip("Prometheus is not installed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    process = subprocess.Popen(
-        [server, "--config.file=/dev/null", f"--storage.tsdb.path={run[0] / 'prometheus' / 'data'}",
-         "--storage.tsdb.retention.time=100y", f"--web.listen-address={address}"],
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        assert process.stderr is not None
-        assert any("Server is ready to receive web requests" in line for line in process.stderr)
+    with served(server, run[0] / "prometheus" / "data") as address:
         yield address
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
 
 
 def samples(prometheus: str, series: str) -> list[tuple[float, float]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import urllib.parse
 import urllib.request
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from stored_metrics import served
 
 from marsnet.clock import parse_utc
 from marsnet.runs.execute import execute
@@ -102,22 +102,8 @@ def prometheus(run: FinishedRun, tmp_path_factory: pytest.TempPathFactory) -> It
         check=False, capture_output=True, text=True,
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
-    (folder / "prometheus.yml").write_text("scrape_configs: []\n")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    process = subprocess.Popen(
-        [server, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data",
-         f"--web.listen-address={address}", "--storage.tsdb.retention.time=100y"],
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        assert process.stderr is not None
-        assert any("Server is ready to receive web requests" in line for line in process.stderr)
+    with served(server, folder / "data") as address:
         yield address
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
 
 
 @pytest.mark.slow
